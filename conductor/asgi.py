@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "conductor.settings")
+os.environ.setdefault("CONDUCTOR_PROCESS", "web")
+
+application = get_asgi_application()
