@@ -1,0 +1,3 @@
+"""Order and draw graphs of strings; an edge `(source, target)` says that source needs target."""
+
+from __future__ import annotations
