@@ -1,0 +1,166 @@
+"""What a driver is given, what it answers, and what it may ask of the worker that runs it.
+
+A driver turns one resource's desired input into a real thing and back. It sees no database rows and
+no queue: everything it needs is in its `DriverInput`, and everything it reports goes through its
+`Run`. `docs/adding-a-driver.md` shows a whole one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from provisioning.exceptions import ConductorError
+
+ANY_OUTPUT = "*"
+
+
+class DriverError(ConductorError):
+    """Say why a driver could not do its work, and whether trying again can help.
+
+    `permanent` is true when only a changed input, template or installation can help.
+    """
+
+    def __init__(self, message: str, permanent: bool) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+
+
+class StoppedError(DriverError):
+    """Say that the run was told to stop before the work was done.
+
+    `reason` is what `Run.should_stop` answered: "cancelled", "timed out" or "lease lost".
+    """
+
+    def __init__(self, message: str, reason: str = "cancelled") -> None:
+        super().__init__(message, permanent=False)
+        self.reason = reason
+
+
+class LeaseLostError(ConductorError):
+    """Say that another worker owns this step now, so nothing may be written any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Describe one output; the name `*` stands for any name."""
+
+    name: str
+    sensitive: bool = False
+    description: str = ""
+    type: str = "string"
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateInterface:
+    """Hold what a template takes (a JSON Schema of an object) and what it gives."""
+
+    params_schema: dict[str, Any]
+    outputs: tuple[Output, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StateLocation:
+    """Say where a resource's state is kept."""
+
+    backend: str
+    location: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DriverInput:
+    """Hold everything a driver is told about one resource.
+
+    `params` have their placeholders substituted; `sensitive_params` names those that hold a secret.
+    `content` is the read-only folder of the template version, `content_digest` its digest, `config`
+    the `config` block of its `template.yaml` and `outputs` its declared outputs.
+    `context` has `application`, `environment`, `workload`, `metadata`, `tags` and `workloads`
+    (`{name: {"ports": {name: port}}}`). `previous_outputs` are those of the last success.
+    """
+
+    resource_id: str
+    uid: str
+    type: str
+    class_: str
+    name: str
+    params: Mapping[str, Any]
+    sensitive_params: frozenset[str]
+    content: Path
+    content_digest: str
+    config: Mapping[str, Any]
+    outputs: tuple[Output, ...]
+    context: Mapping[str, Any]
+    previous_outputs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DriverResult:
+    """Hold the outputs, the names of the sensitive ones, and where the state is kept."""
+
+    outputs: Mapping[str, Any]
+    sensitive: frozenset[str] = frozenset()
+    state_location: StateLocation | None = None
+
+
+class Run(Protocol):
+    """Give a driver its work folder, its limits and the worker's ear.
+
+    `environment` is the allow-listed environment for children, `deadline` a `time.monotonic` value.
+    """
+
+    @property
+    def work_folder(self) -> Path: ...
+
+    @property
+    def attempt(self) -> int: ...
+
+    @property
+    def environment(self) -> Mapping[str, str]: ...
+
+    @property
+    def deadline(self) -> float | None: ...
+
+    def log(self, text: str, *, stream: str = "stdout", level: str = "info") -> None:
+        """Store log text; secrets that were masked do not appear in it."""
+
+    def load_state(self) -> bytes | None:
+        """Return the resource's last stored state."""
+
+    def ship_state(self, state: bytes) -> None:
+        """Store a new version of the state; raise LeaseLostError when the step is another's now."""
+
+    def mask(self, value: str) -> None:
+        """Keep a secret out of every log line from now on."""
+
+    def should_stop(self) -> str | None:
+        """Return why the run must stop ("cancelled", "timed out", "lease lost"), or None."""
+
+
+@runtime_checkable
+class Driver(Protocol):
+    """Make a resource be as its input says, and make it gone; both may be repeated at any time."""
+
+    name: str
+    label: str
+
+    def tool(self) -> tuple[str, str | None] | None:
+        """Return the needed tool and its version (None: not installed), or None if none is needed."""
+
+    def describe(self, content: Path, config: Mapping[str, Any]) -> TemplateInterface:
+        """Read what the template's own content declares; raise a permanent DriverError if it is bad."""
+
+    def ensure(self, resource: DriverInput, run: Run) -> DriverResult:
+        """Bring the resource to its desired input; raise DriverError or StoppedError."""
+
+    def destroy(self, resource: DriverInput, run: Run) -> None:
+        """Make the resource gone; a resource that is gone already is a success."""
+
+
+def declared_sensitive(outputs: Iterable[Output], names: Iterable[str]) -> frozenset[str]:
+    """Return which of the given output names the template declares sensitive."""
+    by_name = {output.name: output.sensitive for output in outputs}
+    open_ended = by_name.get(ANY_OUTPUT, False)
+    return frozenset(name for name in names if by_name.get(name, open_ended))
