@@ -1,6 +1,6 @@
 """Django's settings. Every value that differs between machines comes from the environment.
 
-docs/operations.md lists the variables. Nothing is started or written when this module is imported.
+docs/operations.md lists the variables. Importing this module starts nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.functional import SimpleLazyObject, lazystr
 
 from conductor import environment, keys
-from conductor.embedded import server
+from conductor.embedded.server import Server
 
 django_stubs_ext.monkeypatch()
 
@@ -24,7 +24,12 @@ DEBUG = environment.boolean("DEBUG", default=False)
 
 # --- Database -------------------------------------------------------------------------------------
 EMBEDDED = not environment.postgres_url("DATABASE_URL")
+CONDUCTOR_POSTGRES_PORT = environment.integer(
+    "CONDUCTOR_POSTGRES_PORT", 0, minimum=0, maximum=65535
+)
+EMBEDDED_SERVER = Server(VAR_DIR, CONDUCTOR_POSTGRES_PORT) if EMBEDDED else None
 WEB = environment.text("CONDUCTOR_PROCESS") == "web"
+WEB_CONNECTIONS = environment.integer("CONDUCTOR_WEB_CONNECTIONS", 10, minimum=1, maximum=500)
 
 _database: dict[str, Any] = (
     {"ENGINE": "conductor.embedded", "NAME": "conductor"}
@@ -33,16 +38,10 @@ _database: dict[str, Any] = (
 )
 if WEB:
     # Requests of an ASGI server each use a connection of their own: they share a pool.
-    _database |= {"CONN_MAX_AGE": 0}
-    _database["OPTIONS"] = _database.get("OPTIONS", {}) | {
-        "pool": {
-            "min_size": 1,
-            "max_size": environment.integer("CONDUCTOR_WEB_CONNECTIONS", 10, minimum=1, maximum=500),
-        }
-    }
+    _pool = {"min_size": 1, "max_size": WEB_CONNECTIONS}
+    _database |= {"CONN_MAX_AGE": 0, "OPTIONS": _database.get("OPTIONS", {}) | {"pool": _pool}}
 else:
     # A worker forks, and forked processes cannot share a pool: one lasting connection each.
-    environment.integer("CONDUCTOR_WEB_CONNECTIONS", 10, minimum=1, maximum=500)
     _database |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
 DATABASES = {"default": _database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -53,8 +52,8 @@ def _admin_url() -> str:
     configured = environment.postgres_url("CONDUCTOR_POSTGRES_ADMIN_URL")
     if configured:
         return configured
-    if EMBEDDED:
-        return server.ensure(VAR_DIR).url()
+    if EMBEDDED_SERVER is not None:
+        return EMBEDDED_SERVER.ensure().url()
     raise ImproperlyConfigured(
         "The postgres driver has no server to create databases on: set CONDUCTOR_POSTGRES_ADMIN_URL "
         "to postgres://user:password@host:5432/postgres of a user who may create databases and roles."
@@ -78,7 +77,10 @@ if EMBEDDED:
                 VAR_DIR / "encryption-keys", lambda: Fernet.generate_key().decode()
             ).split()
         )
-for _name, _value in {"SECRET_KEY": SECRET_KEY, "CONDUCTOR_ENCRYPTION_KEYS": ENCRYPTION_KEYS}.items():
+for _name, _value in {
+    "SECRET_KEY": SECRET_KEY,
+    "CONDUCTOR_ENCRYPTION_KEYS": ENCRYPTION_KEYS,
+}.items():
     if not EMBEDDED and not _value:
         raise ImproperlyConfigured(
             f"{_name} must be set when DATABASE_URL is set: the data of that database is signed and "
@@ -187,7 +189,9 @@ CONDUCTOR_WORKERS = environment.integer("CONDUCTOR_WORKERS", 2, minimum=1, maxim
 CONDUCTOR_LEASE_SECONDS = environment.integer("CONDUCTOR_LEASE_SECONDS", 20, minimum=1, maximum=600)
 CONDUCTOR_TERRAFORM = environment.text("CONDUCTOR_TERRAFORM", "terraform")
 CONDUCTOR_WORK_DIR = Path(environment.text("CONDUCTOR_WORK_DIR", str(VAR_DIR / "work"))).absolute()
-CONDUCTOR_CATALOG = Path(environment.text("CONDUCTOR_CATALOG", str(BASE_DIR / "catalog"))).absolute()
+CONDUCTOR_CATALOG = Path(
+    environment.text("CONDUCTOR_CATALOG", str(BASE_DIR / "catalog"))
+).absolute()
 
 _DAY = 24 * 3600
 Q_CLUSTER = {

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import AppConfig
+from django.core import checks
+
+from conductor import environment
+
+
+class ConductorConfig(AppConfig):
+    """The project itself: settings, the embedded database and its command."""
+
+    name = "conductor"
+
+    def ready(self) -> None:
+        checks.register(check_environment)
+
+
+def check_environment(**_: Any) -> list[checks.CheckMessage]:
+    """Warn of CONDUCTOR_* variables that nothing reads, which are mostly misspelt."""
+    return [
+        checks.Warning(
+            f"The environment variable {name} is not a setting of Conductor.",
+            hint=f"Did you mean {likely}?" if likely else "See docs/operations.md for all of them.",
+            id="conductor.W001",
+        )
+        for name, likely in environment.unknown("CONDUCTOR_")
+    ]
