@@ -1,0 +1,77 @@
+"""Conductor's models, one file per noun."""
+
+from __future__ import annotations
+
+from provisioning.models.audit import AuditEvent
+from provisioning.models.catalog import (
+    ResourceTemplate,
+    ResourceTemplateVersion,
+    TemplateRule,
+    VersionState,
+)
+from provisioning.models.deployments import (
+    Deployment,
+    DeploymentKind,
+    DeploymentStatus,
+    LogChunk,
+    Step,
+    StepAction,
+    StepStatus,
+)
+from provisioning.models.organisation import (
+    Application,
+    Environment,
+    EnvironmentKind,
+    Membership,
+    Organisation,
+    Role,
+    Team,
+    Workload,
+)
+from provisioning.models.resources import (
+    ConsumerMode,
+    ConsumerState,
+    DeletionPolicy,
+    DependencyKind,
+    Resource,
+    ResourceConsumer,
+    ResourceDependency,
+    ResourceOutput,
+    ResourceState,
+)
+from provisioning.models.state import StateVersion
+from provisioning.models.workers import Worker
+
+__all__ = [
+    "Application",
+    "AuditEvent",
+    "ConsumerMode",
+    "ConsumerState",
+    "DeletionPolicy",
+    "DependencyKind",
+    "Deployment",
+    "DeploymentKind",
+    "DeploymentStatus",
+    "Environment",
+    "EnvironmentKind",
+    "LogChunk",
+    "Membership",
+    "Organisation",
+    "Resource",
+    "ResourceConsumer",
+    "ResourceDependency",
+    "ResourceOutput",
+    "ResourceState",
+    "ResourceTemplate",
+    "ResourceTemplateVersion",
+    "Role",
+    "StateVersion",
+    "Step",
+    "StepAction",
+    "StepStatus",
+    "Team",
+    "TemplateRule",
+    "VersionState",
+    "Worker",
+    "Workload",
+]

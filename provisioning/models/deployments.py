@@ -1,0 +1,229 @@
+"""What was asked for: deployments, their steps and what the steps said."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from provisioning.models.organisation import Application, Environment
+from provisioning.models.resources import Resource
+
+
+class DeploymentKind(models.TextChoices):
+    """What a deployment is for."""
+
+    DEPLOY = "deploy", "Deploy"
+    TEARDOWN = "teardown", "Teardown"
+    MAINTENANCE = "maintenance", "Maintenance"
+
+
+class DeploymentStatus(models.TextChoices):
+    """Where a deployment is; exactly one terminal status is ever reached."""
+
+    PENDING_APPROVAL = "pending_approval", "Pending approval"
+    """Owners have been asked."""
+    PENDING_CONFIRMATION = "pending_confirmation", "Pending confirmation"
+    """The plan changed since it was shown; the requester has to agree again."""
+    WAITING = "waiting", "Waiting"
+    """Another deployment has unfinished work on what this one would change."""
+    RUNNING = "running", "Running"
+    CANCELLING = "cancelling", "Cancelling"
+    SUCCEEDED = "succeeded", "Succeeded"
+    FAILED = "failed", "Failed"
+    CANCELLED = "cancelled", "Cancelled"
+    TIMED_OUT = "timed_out", "Timed out"
+    REJECTED = "rejected", "Rejected"
+    EXPIRED = "expired", "Expired"
+    SUPERSEDED = "superseded", "Superseded"
+    """A newer one for the same application and environment took its place before it started."""
+
+
+NOT_STARTED_STATUSES = [
+    DeploymentStatus.PENDING_APPROVAL,
+    DeploymentStatus.PENDING_CONFIRMATION,
+    DeploymentStatus.WAITING,
+]
+STARTED_STATUSES = [DeploymentStatus.RUNNING, DeploymentStatus.CANCELLING]
+TERMINAL_STATUSES = [
+    DeploymentStatus.SUCCEEDED,
+    DeploymentStatus.FAILED,
+    DeploymentStatus.CANCELLED,
+    DeploymentStatus.TIMED_OUT,
+    DeploymentStatus.REJECTED,
+    DeploymentStatus.EXPIRED,
+    DeploymentStatus.SUPERSEDED,
+]
+
+
+class StepAction(models.TextChoices):
+    """The only two things a step does."""
+
+    ENSURE = "ensure", "Ensure"
+    DESTROY = "destroy", "Destroy"
+
+
+class StepStatus(models.TextChoices):
+    """Where a step is."""
+
+    PENDING = "pending", "Pending"
+    RUNNING = "running", "Running"
+    RECOVERING = "recovering", "Recovering"
+    SUCCEEDED = "succeeded", "Succeeded"
+    FAILED = "failed", "Failed"
+    BLOCKED = "blocked", "Blocked"
+    """A step it needs failed; `blocked_by` names the resource."""
+    CANCELLED = "cancelled", "Cancelled"
+
+
+UNFINISHED_STEP_STATUSES = [StepStatus.PENDING, StepStatus.RUNNING, StepStatus.RECOVERING]
+
+
+class Deployment(models.Model):
+    """One request to bring an application's workloads to a state, or to remove them."""
+
+    kind = models.CharField(max_length=15, choices=DeploymentKind.choices)
+    application = models.ForeignKey(
+        Application, models.CASCADE, null=True, blank=True, related_name="deployments"
+    )
+    environment = models.ForeignKey(Environment, models.CASCADE, related_name="deployments")
+    status = models.CharField(max_length=25, choices=DeploymentStatus.choices)
+    status_reason = models.TextField(
+        blank=True, help_text="Why it is where it is, in a sentence: the blocker, the failure."
+    )
+    score = models.TextField(
+        blank=True, help_text="The Score texts, encrypted: [[file, text], …] as JSON."
+    )
+    workload_names = models.JSONField(
+        default=list, help_text="The workloads it covers; for a teardown, those it removes."
+    )
+    upgrade = models.BooleanField(
+        default=False, help_text="Move resources to their template's newest version."
+    )
+    commit = models.CharField(max_length=100, blank=True)
+    plan = models.JSONField(default=dict)
+    plan_digest = models.CharField(max_length=64)
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="deployments"
+    )
+    retry_of = models.ForeignKey(
+        "self", models.SET_NULL, null=True, blank=True, related_name="retries"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["application", "environment"],
+                condition=Q(status__in=STARTED_STATUSES),
+                name="deployment_one_running",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=DeploymentStatus.values), name="deployment_status_valid"
+            ),
+            models.CheckConstraint(
+                condition=Q(kind__in=DeploymentKind.values), name="deployment_kind_valid"
+            ),
+            models.CheckConstraint(
+                condition=Q(application__isnull=False) | Q(kind=DeploymentKind.MAINTENANCE),
+                name="deployment_has_application",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["application", "environment", "status"], name="deployment_app_idx")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.pk}"
+
+
+class Step(models.Model):
+    """Ensure or destroy one resource for one deployment."""
+
+    deployment = models.ForeignKey(Deployment, models.CASCADE, related_name="steps")
+    resource = models.ForeignKey(Resource, models.PROTECT, related_name="steps")
+    action = models.CharField(max_length=10, choices=StepAction.choices)
+    status = models.CharField(max_length=15, choices=StepStatus.choices, default=StepStatus.PENDING)
+    position = models.PositiveIntegerField(help_text="Place in the plan's order.")
+    queue = models.CharField(max_length=50, default="default")
+    needs = models.ManyToManyField(
+        "self",
+        symmetrical=False,
+        related_name="needed_by",
+        blank=True,
+        help_text="Steps of the same deployment that must have succeeded first.",
+    )
+    attempt = models.PositiveIntegerField(default=0, help_text="Counts claims; fences writes.")
+    worker = models.ForeignKey(
+        "provisioning.Worker", models.SET_NULL, null=True, blank=True, related_name="steps"
+    )
+    lease_until = models.DateTimeField(null=True, blank=True)
+    driver_ran = models.BooleanField(
+        default=False, help_text="False for a no-op: the applied input already was the wanted one."
+    )
+    blocked_by = models.CharField(max_length=600, blank=True)
+    error = models.TextField(blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["resource"],
+                condition=Q(status__in=[StepStatus.RUNNING, StepStatus.RECOVERING]),
+                name="step_one_at_a_time",
+            ),
+            models.UniqueConstraint(
+                fields=["deployment", "resource"], name="step_one_per_resource"
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=StepStatus.values), name="step_status_valid"
+            ),
+            models.CheckConstraint(
+                condition=Q(action__in=StepAction.values), name="step_action_valid"
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=StepStatus.RUNNING)
+                | Q(lease_until__isnull=False, attempt__gte=1),
+                name="step_running_has_lease",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["queue", "deployment", "position"],
+                condition=Q(status=StepStatus.PENDING),
+                name="step_pending_idx",
+            ),
+            models.Index(
+                fields=["lease_until"],
+                condition=Q(status__in=[StepStatus.RUNNING, StepStatus.RECOVERING]),
+                name="step_lease_idx",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.resource_id} ({self.pk})"
+
+
+class LogChunk(models.Model):
+    """A piece of what a step's tool said, in order; secrets are masked before it is written."""
+
+    step = models.ForeignKey(Step, models.CASCADE, related_name="log_chunks")
+    attempt = models.PositiveIntegerField()
+    sequence = models.PositiveIntegerField()
+    stream = models.CharField(max_length=10, default="stdout")
+    level = models.CharField(max_length=10, default="info")
+    text = models.TextField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["step", "attempt", "sequence"], name="log_chunk_sequence_unique"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.step_id}/{self.attempt}/{self.sequence}"

@@ -1,0 +1,156 @@
+"""Who there is: organisations, teams, their applications, environments and workloads."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models import Q
+
+NAME_VALIDATOR = RegexValidator(
+    r"\A[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z",
+    "Use lower-case letters, digits and hyphens; start and end with a letter or a digit.",
+)
+
+
+class Role(models.TextChoices):
+    """What a person may do in a team."""
+
+    MEMBER = "member", "Member"
+    """May deploy the team's applications."""
+    OWNER = "owner", "Owner"
+    """May also decide about the team's resources."""
+
+
+class EnvironmentKind(models.TextChoices):
+    """What an environment is for; template rules may depend on it."""
+
+    DEVELOPMENT = "development", "Development"
+    STAGING = "staging", "Staging"
+    PRODUCTION = "production", "Production"
+
+
+class Organisation(models.Model):
+    """The tenant: everything else belongs to exactly one."""
+
+    name = models.CharField(max_length=63, validators=[NAME_VALIDATOR])
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["name"], name="organisation_name_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Team(models.Model):
+    """People who own applications and resources together."""
+
+    organisation = models.ForeignKey(Organisation, models.CASCADE, related_name="teams")
+    name = models.CharField(max_length=63, validators=[NAME_VALIDATOR])
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["organisation", "name"], name="team_name_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(models.Model):
+    """A person's place in a team."""
+
+    team = models.ForeignKey(Team, models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role.choices, default=Role.MEMBER)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["team", "user"], name="membership_unique"),
+            models.CheckConstraint(condition=Q(role__in=Role.values), name="membership_role_valid"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.team} ({self.role})"
+
+
+class Application(models.Model):
+    """A set of workloads that one team deploys together."""
+
+    organisation = models.ForeignKey(Organisation, models.CASCADE, related_name="applications")
+    team = models.ForeignKey(Team, models.PROTECT, related_name="applications")
+    name = models.CharField(max_length=63, validators=[NAME_VALIDATOR])
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organisation", "name"], name="application_name_unique"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Environment(models.Model):
+    """A place to deploy to, with its own resources, queue and defaults."""
+
+    organisation = models.ForeignKey(Organisation, models.CASCADE, related_name="environments")
+    name = models.CharField(max_length=63, validators=[NAME_VALIDATOR])
+    kind = models.CharField(
+        max_length=20, choices=EnvironmentKind.choices, default=EnvironmentKind.DEVELOPMENT
+    )
+    variables = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="Plain values that resources of type `environment` hand to workloads.",
+    )
+    tags = models.JSONField(default=dict, blank=True)
+    queue = models.CharField(
+        max_length=50,
+        default="default",
+        help_text="The queue whose workers take this environment's steps.",
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organisation", "name"], name="environment_name_unique"
+            ),
+            models.CheckConstraint(
+                condition=Q(kind__in=EnvironmentKind.values), name="environment_kind_valid"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Workload(models.Model):
+    """One Score file's `metadata.name` in an application and an environment."""
+
+    application = models.ForeignKey(Application, models.CASCADE, related_name="workloads")
+    environment = models.ForeignKey(Environment, models.CASCADE, related_name="workloads")
+    name = models.CharField(max_length=63)
+    metadata = models.JSONField(default=dict)
+    ports = models.JSONField(
+        default=dict, help_text="The workload's `service.ports`, for service discovery."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    removed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["application", "environment", "name"], name="workload_name_unique"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.application_id}/{self.environment_id}/{self.name}"

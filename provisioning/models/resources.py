@@ -1,0 +1,236 @@
+"""What exists: resources, who consumes them, what they give and what they need."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+from django.db.models import F, Q
+
+from provisioning.models.catalog import ResourceTemplateVersion
+from provisioning.models.organisation import Application, Environment, Team, Workload
+
+
+class ResourceState(models.TextChoices):
+    """Where a resource is in its life."""
+
+    PROVISIONING = "provisioning", "Provisioning"
+    """Wanted, but not brought about yet."""
+    ACTIVE = "active", "Active"
+    """As its desired input says."""
+    UPDATING = "updating", "Updating"
+    """Was active; a newer desired input is being brought about."""
+    DELETING = "deleting", "Deleting"
+    """Nothing holds it; a step will destroy it."""
+    DELETED = "deleted", "Deleted"
+    """Gone; the row is kept as history."""
+    FAILED = "failed", "Failed"
+    """The last step on it failed; the next deployment that needs it tries again."""
+
+
+LIVE_RESOURCE_STATES = [state for state in ResourceState.values if state != ResourceState.DELETED]
+
+
+class DeletionPolicy(models.TextChoices):
+    """What happens when the last user has left."""
+
+    DELETE = "delete", "Delete"
+    RETAIN = "retain", "Retain"
+
+
+class ConsumerMode(models.TextChoices):
+    """How a workload names the resource it consumes."""
+
+    PRIVATE = "private", "Private"
+    APPLICATION = "application", "Application"
+    SHARED = "shared", "Shared"
+    EXISTING = "existing", "Existing"
+
+
+class ConsumerState(models.TextChoices):
+    """Whether a consumer counts."""
+
+    PENDING = "pending", "Pending"
+    """Asked for; counts for nothing yet."""
+    ACTIVE = "active", "Active"
+    """Holds the resource."""
+    RELEASED = "released", "Released"
+    """Left by itself."""
+    REVOKED = "revoked", "Revoked"
+    """Put out by the owner."""
+    BROKEN = "broken", "Broken"
+    """The resource was destroyed under it by force."""
+    WITHDRAWN = "withdrawn", "Withdrawn"
+    """The deployment that asked ended before it came to it."""
+
+
+class DependencyKind(models.TextChoices):
+    """Why a resource needs another."""
+
+    STRONG = "strong", "Strong"
+    """Declared with `dependsOn`."""
+    WEAK = "weak", "Weak"
+    OUTPUT = "output", "Output"
+    """Its params use the other's outputs."""
+
+
+class Resource(models.Model):
+    """One provisioned thing in one environment."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    environment = models.ForeignKey(Environment, models.PROTECT, related_name="resources")
+    owner_team = models.ForeignKey(Team, models.PROTECT, related_name="resources")
+    created_by = models.ForeignKey(
+        Application, models.SET_NULL, null=True, blank=True, related_name="created_resources"
+    )
+    key = models.CharField(max_length=600)
+    name = models.CharField(max_length=100)
+    uid = models.CharField(max_length=400)
+    type = models.CharField(max_length=63)
+    class_name = models.CharField("class", max_length=63)
+    template_version = models.ForeignKey(
+        ResourceTemplateVersion, models.PROTECT, related_name="resources"
+    )
+    state = models.CharField(
+        max_length=20, choices=ResourceState.choices, default=ResourceState.PROVISIONING
+    )
+    params = models.JSONField(
+        default=dict, help_text="The desired params: references bound to keys, not substituted."
+    )
+    spec_digest = models.CharField(
+        max_length=64, help_text="Digest of the desired template version and unsubstituted input."
+    )
+    context = models.JSONField(
+        default=dict, help_text="What the driver is told besides the params."
+    )
+    applied_spec_digest = models.CharField(max_length=64, blank=True)
+    applied_mac = models.CharField(
+        max_length=64, blank=True, help_text="Keyed MAC of the substituted input last applied."
+    )
+    state_backend = models.CharField(max_length=30, blank=True)
+    state_location = models.CharField(max_length=500, blank=True)
+    state_metadata = models.JSONField(default=dict, blank=True)
+    deletion_policy = models.CharField(
+        max_length=10, choices=DeletionPolicy.choices, default=DeletionPolicy.DELETE
+    )
+    protected = models.BooleanField(default=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    deleted_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["environment", "key"],
+                condition=Q(state__in=LIVE_RESOURCE_STATES),
+                name="resource_one_live_per_key",
+            ),
+            models.UniqueConstraint(
+                fields=["environment", "name"],
+                condition=Q(state__in=LIVE_RESOURCE_STATES),
+                name="resource_one_live_per_name",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=ResourceState.values), name="resource_state_valid"
+            ),
+            models.CheckConstraint(
+                condition=Q(deletion_policy__in=DeletionPolicy.values),
+                name="resource_deletion_policy_valid",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key} ({self.id})"
+
+
+class ResourceConsumer(models.Model):
+    """A workload's alias bound to a resource, with what it asked for."""
+
+    resource = models.ForeignKey(Resource, models.PROTECT, related_name="consumers")
+    workload = models.ForeignKey(Workload, models.CASCADE, related_name="consumers")
+    deployment = models.ForeignKey(
+        "provisioning.Deployment", models.SET_NULL, null=True, related_name="consumers"
+    )
+    alias = models.CharField(max_length=300)
+    mode = models.CharField(max_length=15, choices=ConsumerMode.choices)
+    params = models.JSONField(
+        null=True,
+        blank=True,
+        help_text="The params it asked for, references bound to keys; null if it named none.",
+    )
+    depends_on = models.JSONField(default=list, help_text="Keys it declared with `dependsOn`.")
+    priority = models.IntegerField(null=True, blank=True)
+    state = models.CharField(
+        max_length=10, choices=ConsumerState.choices, default=ConsumerState.PENDING
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["workload", "alias"],
+                condition=Q(state=ConsumerState.ACTIVE),
+                name="consumer_one_active_per_alias",
+            ),
+            models.UniqueConstraint(
+                fields=["deployment", "workload", "alias"],
+                condition=Q(state=ConsumerState.PENDING),
+                name="consumer_one_pending_per_alias",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=ConsumerState.values), name="consumer_state_valid"
+            ),
+            models.CheckConstraint(
+                condition=Q(mode__in=ConsumerMode.values), name="consumer_mode_valid"
+            ),
+        ]
+        indexes = [models.Index(fields=["resource", "state"], name="consumer_resource_idx")]
+
+    def __str__(self) -> str:
+        return f"{self.workload_id}:{self.alias} → {self.resource_id}"
+
+
+class ResourceOutput(models.Model):
+    """One value a resource gives; a sensitive one is stored only encrypted."""
+
+    resource = models.ForeignKey(Resource, models.CASCADE, related_name="outputs")
+    key = models.CharField(max_length=200)
+    sensitive = models.BooleanField(default=False)
+    value = models.JSONField(null=True, blank=True)
+    ciphertext = models.TextField(blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["resource", "key"], name="output_key_unique"),
+            models.CheckConstraint(
+                condition=Q(sensitive=False, ciphertext="")
+                | (Q(sensitive=True, value__isnull=True) & ~Q(ciphertext="")),
+                name="output_sensitive_only_encrypted",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.resource_id}.{self.key}"
+
+
+class ResourceDependency(models.Model):
+    """An edge of the resource graph: `source` needs `target`."""
+
+    source = models.ForeignKey(Resource, models.CASCADE, related_name="dependencies")
+    target = models.ForeignKey(Resource, models.PROTECT, related_name="dependents")
+    kind = models.CharField(
+        max_length=10, choices=DependencyKind.choices, default=DependencyKind.OUTPUT
+    )
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["source", "target"], name="dependency_unique"),
+            models.CheckConstraint(condition=~Q(source=F("target")), name="dependency_not_self"),
+            models.CheckConstraint(
+                condition=Q(kind__in=DependencyKind.values), name="dependency_kind_valid"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.source_id} needs {self.target_id}"

@@ -1,0 +1,112 @@
+"""Everything deciding needs, as plain data: what `provisioning.snapshot` reads from the models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class VersionFacts:
+    """One template version; `outputs` maps an output's name to whether it is sensitive."""
+
+    id: int
+    template: str
+    version: str
+    digest: str
+    driver: str
+    params_schema: Mapping[str, Any]
+    outputs: Mapping[str, bool]
+    uses: tuple[str, ...] = ()
+    deletion_policy: str = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateFacts:
+    """One template with its newest active version, or None if it has none."""
+
+    id: int
+    name: str
+    newest: VersionFacts | None
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFacts:
+    """One template rule; an empty field matches everything."""
+
+    template_id: int
+    type: str
+    class_: str = ""
+    resource_id: str = ""
+    environment_kind: str = ""
+    environment: str = ""
+    application: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceFacts:
+    """One live resource. `clean`: what was last applied is what is desired."""
+
+    id: str
+    key: str
+    name: str
+    uid: str
+    type: str
+    class_: str
+    version: VersionFacts
+    params: Mapping[str, Any]
+    context: Mapping[str, Any]
+    spec_digest: str
+    owner_team: str
+    created_by: str
+    clean: bool
+    deleting: bool = False
+    protected: bool = False
+    deletion_policy: str = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerFacts:
+    """One active consumer; `params` is None if its declaration names none."""
+
+    application: str
+    workload: str
+    alias: str
+    key: str
+    mode: str
+    params: Mapping[str, Any] | None = None
+    depends_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadFacts:
+    """One workload of the application as it was last deployed."""
+
+    name: str
+    ports: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One application in one environment, with everything in the environment it may meet.
+
+    `resources` are the live ones by key; `dependencies` maps (source key, target key) to the kind;
+    `missing_tools` maps a driver's name to the tool that no worker has.
+    """
+
+    organisation: str
+    application: str
+    team: str
+    environment: str
+    environment_kind: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    templates: Mapping[int, TemplateFacts] = field(default_factory=dict)
+    rules: Sequence[RuleFacts] = ()
+    resources: Mapping[str, ResourceFacts] = field(default_factory=dict)
+    consumers: Sequence[ConsumerFacts] = ()
+    dependencies: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    workloads: Mapping[str, WorkloadFacts] = field(default_factory=dict)
+    missing_tools: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,194 @@
+"""The plan: what a deployment will do, as plain data with a digest."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from provisioning.exceptions import ConductorError
+from provisioning.score.workload import Problem
+
+
+class Action(enum.StrEnum):
+    """What a plan does with one resource."""
+
+    CREATE = "create"
+    REUSE = "reuse"
+    """It exists; this application joins it."""
+    UPDATE = "update"
+    UNCHANGED = "unchanged"
+    """This application uses it already, and its input stays."""
+    RECHECK = "recheck"
+    """Something it takes outputs from is updated, so it may have to be updated too."""
+    RELEASE = "release"
+    """This application leaves it; others or a hold keep it."""
+    DESTROY = "destroy"
+
+
+class PlanError(ConductorError):
+    """Refuse to plan; `problems` has every reason, in the order of files and lines."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One parameter that an update changes; `before` or `after` is None where it was or is unset."""
+
+    param: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One rule that was considered for a requirement, and why it won or lost."""
+
+    template: str
+    rule: str
+    chosen: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedConsumer:
+    """Who will consume a resource once the plan has been carried out."""
+
+    application: str
+    workload: str
+    alias: str
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTemplate:
+    """The template version that serves a resource."""
+
+    version_id: int
+    name: str
+    version: str
+    digest: str
+    driver: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedResource:
+    """One resource of the plan: what it shall be, and why.
+
+    `params` and `context` are the unsubstituted input, `depends_on` maps the keys it needs to the
+    kind of dependency, `resource_id` is empty for one to be created. `reason` is a sentence.
+    """
+
+    key: str
+    uid: str
+    name: str
+    type: str
+    class_: str
+    action: Action
+    reason: str
+    template: PlannedTemplate
+    params: Mapping[str, Any]
+    context: Mapping[str, Any]
+    spec_digest: str
+    resource_id: str = ""
+    deletion_policy: str = "delete"
+    depends_on: Mapping[str, str] = field(default_factory=dict)
+    consumers: tuple[PlannedConsumer, ...] = ()
+    changes: tuple[Change, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBinding:
+    """An alias of a workload bound to a key."""
+
+    workload: str
+    alias: str
+    key: str
+    mode: str
+    params: Mapping[str, Any] | None
+    depends_on: tuple[str, ...] = ()
+    priority: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRelease:
+    """An alias of a workload that leaves its resource."""
+
+    workload: str
+    alias: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """One step; `needs` are the keys whose steps of the same plan must have succeeded first."""
+
+    key: str
+    action: str
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one deployment will do.
+
+    `steps` come in an order in which they could run one by one. `touched` are the keys whose
+    desired input, edges or existence it changes: nobody else may have unfinished work on them.
+    """
+
+    kind: str
+    application: str
+    environment: str
+    workloads: tuple[str, ...]
+    resources: tuple[PlannedResource, ...]
+    bindings: tuple[PlannedBinding, ...]
+    releases: tuple[PlannedRelease, ...]
+    steps: tuple[PlannedStep, ...]
+    touched: frozenset[str] = frozenset()
+
+    @property
+    def digest(self) -> str:
+        """Return the sha256 of what was decided; how far the work has come does not enter it."""
+        decided = self.to_json()
+        del decided["steps"]
+        for resource in decided["resources"]:
+            del resource["resource_id"], resource["template"]["version_id"]
+        text = json.dumps(decided, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Tell whether carrying it out would run no step and release nothing."""
+        return not self.steps and not self.releases
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as JSON values, in a stable order."""
+        return {
+            "kind": self.kind,
+            "application": self.application,
+            "environment": self.environment,
+            "workloads": list(self.workloads),
+            "resources": [asdict(resource) for resource in self.resources],
+            "bindings": [asdict(binding) for binding in self.bindings],
+            "releases": [asdict(release) for release in self.releases],
+            "steps": [asdict(step) for step in self.steps],
+            "touched": sorted(self.touched),
+            "blast_radius": self.blast_radius(),
+        }
+
+    def blast_radius(self) -> dict[str, list[str]]:
+        """Name, for every other application, the resources it uses that this plan changes."""
+        radius: dict[str, set[str]] = {}
+        for resource in self.resources:
+            if resource.action in (Action.UPDATE, Action.RECHECK, Action.DESTROY):
+                for consumer in resource.consumers:
+                    if consumer.application != self.application:
+                        radius.setdefault(consumer.application, set()).add(resource.uid)
+        return {application: sorted(uids) for application, uids in sorted(radius.items())}
