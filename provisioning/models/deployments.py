@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from django.conf import settings
+from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.db.models import Q
 
@@ -79,6 +82,14 @@ class StepStatus(models.TextChoices):
 UNFINISHED_STEP_STATUSES = [StepStatus.PENDING, StepStatus.RUNNING, StepStatus.RECOVERING]
 
 
+class DeploymentQuerySet(models.QuerySet["Deployment"]):
+    """Deployments, chosen by who asks."""
+
+    def visible_to(self, user: AbstractUser) -> Self:
+        """Keep those of the person's teams' applications; staff see all."""
+        return self if user.is_staff else self.filter(application__team__memberships__user=user)
+
+
 class Deployment(models.Model):
     """One request to bring an application's workloads to a state, or to remove them."""
 
@@ -112,6 +123,8 @@ class Deployment(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
+
+    objects = DeploymentQuerySet.as_manager()
 
     class Meta:
         constraints = [

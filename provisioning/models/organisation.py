@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from django.conf import settings
+from django.contrib.auth.models import AbstractUser
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
@@ -78,6 +81,14 @@ class Membership(models.Model):
         return f"{self.user} in {self.team} ({self.role})"
 
 
+class ApplicationQuerySet(models.QuerySet["Application"]):
+    """Applications, chosen by who asks."""
+
+    def visible_to(self, user: AbstractUser) -> Self:
+        """Keep those of the person's teams; staff see all."""
+        return self if user.is_staff else self.filter(team__memberships__user=user)
+
+
 class Application(models.Model):
     """A set of workloads that one team deploys together."""
 
@@ -85,6 +96,8 @@ class Application(models.Model):
     team = models.ForeignKey(Team, models.PROTECT, related_name="applications")
     name = models.CharField(max_length=63, validators=[NAME_VALIDATOR])
     created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ApplicationQuerySet.as_manager()
 
     class Meta:
         constraints = [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from typing import Self
 
+from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.db.models import F, Q
 
@@ -74,6 +76,20 @@ class DependencyKind(models.TextChoices):
     """Its params use the other's outputs."""
 
 
+class ResourceQuerySet(models.QuerySet["Resource"]):
+    """Resources, chosen by who asks."""
+
+    def visible_to(self, user: AbstractUser) -> Self:
+        """Keep those that the person's teams own or consume; staff see all."""
+        if user.is_staff:
+            return self
+        teams = Team.objects.filter(memberships__user=user)
+        consumed = ResourceConsumer.objects.filter(
+            workload__application__team__in=teams, state=ConsumerState.ACTIVE
+        )
+        return self.filter(Q(owner_team__in=teams) | Q(pk__in=consumed.values("resource")))
+
+
 class Resource(models.Model):
     """One provisioned thing in one environment."""
 
@@ -117,6 +133,8 @@ class Resource(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
     deleted_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ResourceQuerySet.as_manager()
 
     class Meta:
         constraints = [
