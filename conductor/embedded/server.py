@@ -9,8 +9,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
 import psutil
@@ -117,9 +118,7 @@ class Server:
             owner = Owner.current()
             place = self._choose_place(owner)
             self._initialize(place, owner)
-            forget_dead_postmaster(place.data)
-            (place.data / "postgresql.conf").write_text(configuration(place))
-            place.write(self.var / "postgres.json")
+            forget_dead_postmaster(place)
             self._launch(place, owner)
             address = self.address()
             if address is None:
@@ -170,23 +169,15 @@ class Server:
         draft.rename(place.data)
 
     def _launch(self, place: Place, owner: Owner) -> None:
-        """Start PostgreSQL in a session of its own, so that it outlives this command."""
+        """Start PostgreSQL and wait until it takes connections."""
         too_big = self.log.exists() and self.log.stat().st_size > BIGGEST_LOG
         deadline = time.monotonic() + START_SECONDS
         with self.log.open("wb" if too_big else "ab") as log:
             self.log.chmod(0o600)
             while True:
-                child = subprocess.Popen(
-                    [place.programs / "postgres", "-D", place.data],
-                    cwd="/",
-                    env=clean_environment(),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    **owner.identity(),
-                )
-                _children.append(child)
+                (place.data / "postgresql.conf").write_text(configuration(place))
+                place.write(self.var / "postgres.json")
+                child = spawn(place, owner, log)
                 while child.poll() is None and time.monotonic() < deadline:
                     if is_ready(place.data):
                         return
@@ -194,10 +185,13 @@ class Server:
                 if child.poll() is None:
                     child.terminate()
                     raise self._failure(place, f"it was not ready within {START_SECONDS} seconds")
-                # Backends of a killed server need a moment to notice and to let go of its memory.
-                if "shared memory block" not in self._last_lines(3) or time.monotonic() > deadline:
+                said = self._last_lines(4)
+                if "Address already in use" in said and not self.port:
+                    place = replace(place, port=files.choose_port(0, None, self.var))
+                elif "shared memory block" not in said or time.monotonic() > deadline:
                     raise self._failure(place, f"it ended with status {child.returncode}")
-                time.sleep(0.5)
+                # Backends of a killed server need a moment to notice and to let go of its memory.
+                time.sleep(0.2)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -231,6 +225,22 @@ class Server:
             "Mend what they name and try again, set CONDUCTOR_VAR_DIR to another folder, or set "
             "DATABASE_URL=postgres://user:password@host:5432/database to use a server of yours."
         )
+
+
+def spawn(place: Place, owner: Owner, log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start PostgreSQL in a session of its own, so that it outlives this command."""
+    child = subprocess.Popen(
+        [place.programs / "postgres", "-D", place.data],
+        cwd="/",
+        env=clean_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        **owner.identity(),
+    )
+    _children.append(child)
+    return child
 
 
 def configuration(place: Place) -> str:
@@ -280,10 +290,11 @@ def is_ready(data: Path) -> bool:
     return len(lines) > 7 and lines[7].strip() == "ready" and find_postmaster(data) is not None
 
 
-def forget_dead_postmaster(data: Path) -> None:
-    """Remove the file of a server that was killed: its number may be another process's by now."""
-    if find_postmaster(data) is None:
-        (data / "postmaster.pid").unlink(missing_ok=True)
+def forget_dead_postmaster(place: Place) -> None:
+    """Remove the marks of a server that was killed: its number may be another process's by now."""
+    if find_postmaster(place.data) is None:
+        for mark in (place.data / "postmaster.pid", *place.sockets.glob(".s.PGSQL.*")):
+            mark.unlink(missing_ok=True)
 
 
 def require_same_version(place: Place, owner: Owner) -> None:

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import connection
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def find_browser() -> str | None:
+    """Return the path of an installed Chromium."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def find_terraform() -> str | None:
+    """Return the path of the terraform or tofu that Conductor is set to use."""
+    return shutil.which(settings.CONDUCTOR_TERRAFORM)
+
+
+TOOLS: dict[str, tuple[Callable[[], str | None], str]] = {
+    "terraform": (find_terraform, "no terraform or tofu on PATH (CONDUCTOR_TERRAFORM)"),
+    "browser": (find_browser, "no Chromium on PATH"),
+}
+
+
+def missing_tool(item: pytest.Item) -> str | None:
+    """Return why a test cannot run on this machine, or None if it has all the test's tools."""
+    for marker, (find, reason) in TOOLS.items():
+        if item.get_closest_marker(marker) and find() is None:
+            return reason
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        reason = missing_tool(item)
+        if reason is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test that skips itself although the tool which it is marked with is there."""
+    report = yield
+    needs_tool = any(item.get_closest_marker(marker) for marker in TOOLS)
+    if report.skipped and not hasattr(report, "wasxfail") and needs_tool and not missing_tool(item):
+        report.outcome = "failed"
+        report.longrepr = f"Skipped although its tool is installed: {report.longrepr}"
+    return report
+
+
+@pytest.fixture
+def alice(db: None) -> User:
+    """Return a developer who asks for resources."""
+    return User.objects.create_user("alice", "alice@example.org", "alice")
+
+
+@pytest.fixture
+def bob(db: None) -> User:
+    """Return a developer of another team."""
+    return User.objects.create_user("bob", "bob@example.org", "bob")
+
+
+@pytest.fixture
+def charlie(db: None) -> User:
+    """Return the person whom others have to ask."""
+    return User.objects.create_user("charlie", "charlie@example.org", "charlie")
+
+
+@pytest.fixture
+def child_environment(transactional_db: None, tmp_path: Path) -> dict[str, str]:
+    """Return the environment with which a child process works on this test's database."""
+    parameters = connection.get_connection_params()
+    server = settings.EMBEDDED_SERVER
+    url = server.ensure().url(parameters["dbname"]) if server else os.environ["DATABASE_URL"]
+    return os.environ | {
+        "DATABASE_URL": url.rpartition("/")[0] + "/" + parameters["dbname"],
+        "SECRET_KEY": str(settings.SECRET_KEY),
+        "CONDUCTOR_ENCRYPTION_KEYS": ",".join(settings.ENCRYPTION_KEYS),
+        "CONDUCTOR_POSTGRES_ADMIN_URL": settings.CONDUCTOR_POSTGRES_ADMIN_URL(),
+        "CONDUCTOR_HTTPS": "false",
+        "CONDUCTOR_VAR_DIR": str(tmp_path / "var"),
+    }
