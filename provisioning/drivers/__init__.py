@@ -17,7 +17,7 @@ DRIVERS: dict[str, str] = {
     "postgres": "provisioning.drivers.postgres.PostgresDriver",
     "script": "provisioning.drivers.script.ScriptDriver",
     "template": "provisioning.drivers.template.TemplateDriver",
-    "terraform": "provisioning.drivers.terraform.TerraformDriver",
+    "terraform": "provisioning.drivers.terraform.driver.TerraformDriver",
 }
 
 

@@ -1,0 +1,156 @@
+"""Read what a Terraform module declares: its variables, outputs and backend."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import hcl2
+from hcl2 import SerializationOptions
+from lark.exceptions import LarkError
+
+from provisioning.drivers.base import DriverError, Output, TemplateInterface
+from provisioning.drivers.terraform.types import type_schema, unwrapped, validation_schema
+
+# Variables that a module may declare and that the driver fills; they are not params.
+PROVIDED_VARIABLES = (
+    "conductor_context",
+    "conductor_name",
+    "conductor_resource_id",
+    "conductor_tags",
+    "conductor_uid",
+)
+SUFFIXES = (".tf", ".tf.json", ".tofu", ".tofu.json")
+
+_OPTIONS = SerializationOptions(
+    with_comments=False, strip_string_quotes=True, preserve_heredocs=False, explicit_blocks=False
+)
+_SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+Block = Mapping[str, Any]
+
+
+def describe_module(content: Path) -> TemplateInterface:
+    """Return a module's params schema and outputs; raise DriverError with file and line if it is bad."""
+    files = [path for path in sorted(content.iterdir()) if path.name.endswith(SUFFIXES)]
+    if not files:
+        raise DriverError(
+            f"{content} holds no Terraform module: it has no .tf file.", permanent=True
+        )
+    documents = [(path.name, _parsed(path)) for path in files]
+    for name, document in documents:
+        _refuse_backend(name, document)
+    properties: dict[str, Any] = {}
+    required = []
+    for file, name, block in _blocks(documents, "variable"):
+        if name not in PROVIDED_VARIABLES:
+            properties[name] = _variable(file, name, block)
+            if "default" not in block:
+                required.append(name)
+    outputs = [_output(file, name, block) for file, name, block in _blocks(documents, "output")]
+    schema = {
+        "$schema": _SCHEMA_DIALECT,
+        "type": "object",
+        "properties": properties,
+        "required": sorted(required),
+        "additionalProperties": False,
+    }
+    return TemplateInterface(schema, tuple(sorted(outputs, key=lambda output: output.name)))
+
+
+def declared_variables(content: Path) -> frozenset[str]:
+    """Return the names of all variables of a module, those that the driver fills included."""
+    files = [path for path in sorted(content.iterdir()) if path.name.endswith(SUFFIXES)]
+    documents = [(path.name, _parsed(path)) for path in files]
+    return frozenset(name for _, name, _ in _blocks(documents, "variable"))
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = (
+            json.loads(text)
+            if path.name.endswith(".json")
+            else hcl2.loads(text, serialization_options=_OPTIONS)
+        )
+    except json.JSONDecodeError as error:
+        raise _bad(path.name, f"{error.msg}.", error.lineno, error.colno) from error
+    except UnicodeDecodeError as error:
+        raise _bad(path.name, "the file is not UTF-8 text.") from error
+    except LarkError as error:
+        line, column = getattr(error, "line", None), getattr(error, "column", None)
+        token = str(getattr(error, "token", "")).splitlines()
+        found = (
+            f"{token[0].strip()!r}" if token and token[0].strip() else "the end of a line or file"
+        )
+        raise _bad(path.name, f"{found} is not expected here.", line, column) from error
+    if not isinstance(document, dict):
+        raise _bad(path.name, "the file is not a JSON object.")
+    return document
+
+
+def _bad(
+    file: str, message: str, line: int | None = None, column: int | None = None
+) -> DriverError:
+    place = ":".join(str(part) for part in (file, line, column) if part is not None)
+    return DriverError(f"{place}: {message}", permanent=True)
+
+
+def _blocks(
+    documents: list[tuple[str, dict[str, Any]]], kind: str
+) -> Iterator[tuple[str, str, Block]]:
+    """Yield (file, name, body) of each block of a kind, in both syntaxes."""
+    for file, document in documents:
+        groups = document.get(kind, [])
+        for group in groups if isinstance(groups, list) else [groups]:
+            for name, body in group.items():
+                yield file, name, body[0] if isinstance(body, list) else body
+
+
+def _refuse_backend(file: str, document: Mapping[str, Any]) -> None:
+    settings = document.get("terraform", [])
+    for block in settings if isinstance(settings, list) else [settings]:
+        for word in ("backend", "cloud"):
+            if word in block:
+                raise _bad(
+                    file,
+                    f"the module declares its own `{word}` block. Conductor keeps the state itself: "
+                    "remove the block.",
+                )
+
+
+def _variable(file: str, name: str, block: Block) -> dict[str, Any]:
+    try:
+        schema = type_schema(str(block.get("type", "any")))
+    except ValueError as error:
+        raise _bad(file, f"the type of variable {name!r} cannot be read: {error}.") from error
+    notes = [str(block.get("description", "")).strip()]
+    rules = block.get("validation", [])
+    for rule in rules if isinstance(rules, list) else [rules]:
+        keywords = validation_schema(name, str(rule.get("condition", "")), schema)
+        if keywords is None or schema.keys() & keywords.keys():
+            notes.append(f"Must satisfy: {unwrapped(str(rule.get('condition', '')))}")
+        else:
+            schema.update(keywords)
+    if block.get("nullable", True) is not False and schema and block.get("default", ...) is None:
+        schema = {"anyOf": [schema, {"type": "null"}]}
+    if "default" in block:
+        schema["default"] = block["default"]
+    if description := "\n".join(note for note in notes if note):
+        schema["description"] = description
+    if block.get("sensitive") is True:
+        schema |= {"writeOnly": True, "x-sensitive": True}
+    return schema
+
+
+def _output(file: str, name: str, block: Block) -> Output:
+    if "value" not in block:
+        raise _bad(file, f"the output {name!r} has no value.")
+    return Output(
+        name=name,
+        sensitive=block.get("sensitive") is True,
+        description=str(block.get("description", "")).strip(),
+        type="any",
+    )

@@ -1,0 +1,88 @@
+"""A Run that keeps everything in memory, and the inputs that drivers are tried with."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from provisioning.drivers.base import DriverInput, LeaseLostError, Output
+
+
+@dataclass
+class MemoryRun:
+    """Keep state, log and masks in memory; masked values never enter the log."""
+
+    work_folder: Path
+    attempt: int = 1
+    environment: Mapping[str, str] = field(
+        default_factory=lambda: {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+    )
+    deadline: float | None = None
+    states: list[bytes] = field(default_factory=list)
+    logged: list[tuple[str, str, str]] = field(default_factory=list)
+    masked: set[str] = field(default_factory=set)
+    told: str | None = None
+    fenced: bool = False
+    shipped: threading.Event = field(default_factory=threading.Event)
+
+    def log(self, text: str, *, stream: str = "stdout", level: str = "info") -> None:
+        for value in self.masked:
+            text = text.replace(value, "***")
+        self.logged.append((stream, level, text))
+
+    def load_state(self) -> bytes | None:
+        return self.states[-1] if self.states else None
+
+    def ship_state(self, state: bytes) -> None:
+        if self.fenced:
+            raise LeaseLostError("Another worker runs this step now.")
+        self.states.append(state)
+        self.shipped.set()
+
+    def mask(self, value: str) -> None:
+        self.masked.add(value)
+
+    def should_stop(self) -> str | None:
+        return self.told
+
+    def text(self) -> str:
+        return "".join(text for _, _, text in self.logged)
+
+
+def driver_input(content: Path, **changes: Any) -> DriverInput:
+    """Return the input of a resource `db` of the application `shop`, with changes."""
+    values: dict[str, Any] = {
+        "resource_id": "0a1b2c3d-0000-4000-8000-00000000000a",
+        "uid": "thing.default#shop.db",
+        "type": "thing",
+        "class_": "default",
+        "name": "shop-db",
+        "params": {},
+        "sensitive_params": frozenset(),
+        "content": content,
+        "content_digest": "sha256:feed",
+        "config": {},
+        "outputs": (),
+        "context": {
+            "application": "shop",
+            "environment": "development",
+            "workload": "web",
+            "metadata": {},
+            "workloads": {
+                "web": {"ports": {"http": 8080}},
+                "api": {"ports": {"grpc": 9000, "http": 80}},
+            },
+            "tags": {},
+        },
+        "previous_outputs": {},
+    }
+    return DriverInput(**(values | changes))
+
+
+def outputs(*names: str, sensitive: tuple[str, ...] = ()) -> tuple[Output, ...]:
+    """Return declared outputs, some of them sensitive."""
+    return tuple(Output(name, sensitive=name in sensitive) for name in (*names, *sensitive))
