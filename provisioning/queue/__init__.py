@@ -1,0 +1,1 @@
+"""All that knows django-q2: doorbells, the broker that carries them, and the processes they wake."""

@@ -1,0 +1,81 @@
+"""What a worker command says of itself: where it runs, for which queues, with which tools."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import tomllib
+import uuid
+from collections.abc import Sequence
+
+from django.conf import settings
+from django.db.models.functions import Now
+
+from provisioning.drivers import driver_names, get_driver
+from provisioning.models.workers import Worker
+
+logger = logging.getLogger(__name__)
+
+EVERY_SECONDS = 5.0
+
+_current: uuid.UUID | None = None
+
+
+def current_worker_id() -> uuid.UUID | None:
+    """Return the id of the worker command that this process belongs to, or None outside of one."""
+    return _current
+
+
+class Heartbeat:
+    """Keep the worker command's row: register it, say every few seconds that it lives, end it."""
+
+    def __init__(self, queues: Sequence[str]) -> None:
+        self.id = uuid.uuid4()
+        self._said = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": _version(),
+            "queues": list(queues),
+            "tools": installed_tools(),
+            "stopped_at": None,
+        }
+
+    @property
+    def tools(self) -> dict[str, str]:
+        """Return the tools of this host, `{tool: version}`."""
+        tools: dict[str, str] = self._said["tools"]  # type: ignore[assignment]
+        return tools
+
+    def register(self) -> None:
+        """Store the row, and make it the current worker of this process and those it forks."""
+        global _current
+        self.beat()
+        _current = self.id
+
+    def beat(self) -> None:
+        """Say that the worker lives; a row that was removed or ended meanwhile is stored again."""
+        Worker.objects.update_or_create(id=self.id, defaults={**self._said, "last_seen_at": Now()})
+
+    def stop(self) -> None:
+        """Say that the worker has ended."""
+        Worker.objects.filter(id=self.id).update(last_seen_at=Now(), stopped_at=Now())
+
+
+def installed_tools() -> dict[str, str]:
+    """Return the tools that the drivers find on this host, `{tool: version}`."""
+    found: dict[str, str] = {}
+    for name in driver_names():
+        try:
+            tool = get_driver(name).tool()
+        except Exception:  # another package's driver may fail in any way
+            logger.exception("The driver %s cannot be used on this host.", name)
+            continue
+        if tool is not None and tool[1] is not None:
+            found[tool[0]] = tool[1]
+    return found
+
+
+def _version() -> str:
+    with (settings.BASE_DIR / "pyproject.toml").open("rb") as file:
+        return str(tomllib.load(file)["project"]["version"])
