@@ -198,19 +198,16 @@ Q_CLUSTER = {
     "name": "conductor",
     "label": "Queue",
     "orm": "default",
+    "broker_class": "provisioning.queue.broker.NotifyBroker",
     "workers": CONDUCTOR_WORKERS,
-    "queue_limit": 1,
-    "bulk": 1,
-    "poll": 0.2,
-    # django-q2 neither kills nor repeats a running doorbell: our own leases and deadlines do.
+    "recycle": 200,
+    # A doorbell runs once, for as long as it takes: leases, deadlines and retries are the steps' own.
     "timeout": _DAY,
     "retry": _DAY + 3600,
     "max_attempts": 1,
     "ack_failures": True,
     "save_limit": -1,
     "catch_up": False,
-    "recycle": 50,
-    "ALT_CLUSTERS": {queue: {"workers": CONDUCTOR_WORKERS} for queue in CONDUCTOR_QUEUES},
 }
 
 # --- Logs -----------------------------------------------------------------------------------------
@@ -227,6 +224,7 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {
         name: {"handlers": ["stderr"], "level": LOG_LEVEL, "propagate": False}
-        for name in ("conductor", "portal", "provisioning", "django-q")
-    },
+        for name in ("conductor", "portal", "provisioning")
+    }
+    | {"django-q": {"handlers": ["stderr"], "level": "WARNING", "propagate": False}},
 }
