@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+
+from provisioning.score.binding import OwnKeys
+from provisioning.score.placeholders import PlaceholderError, parse_reference, placeholders
+from provisioning.score.schema.validation import Finding, did_you_mean
+from provisioning.score.workload import Json, Part
+
+Place = tuple[tuple[Part, ...], str]
+
+
+def placeholders_in(document: Mapping[str, Json]) -> Iterator[tuple[Place, bool]]:
+    """Find the placeholders of a workload where score-go looks for them, and whether in params.
+
+    That is in the variables, in the content of files that are expanded, in the sources of volumes
+    and in the params of resources; nowhere else.
+    """
+    for name, container in _maps(document.get("containers")):
+        at = ("containers", name)
+        for place in placeholders(container.get("variables"), (*at, "variables")):
+            yield place, False
+        for target, file in _maps(container.get("files")):
+            if file.get("noExpand") is not True and isinstance(file.get("content"), str):
+                for place in placeholders(file["content"], (*at, "files", target, "content")):
+                    yield place, False
+        for target, volume in _maps(container.get("volumes")):
+            for place in placeholders(volume.get("source"), (*at, "volumes", target, "source")):
+                yield place, False
+    for alias, resource in _maps(document.get("resources")):
+        for place in placeholders(resource.get("params"), ("resources", alias, "params")):
+            yield place, True
+
+
+def _maps(value: Json) -> Iterator[tuple[str, dict[str, Json]]]:
+    for key, item in value.items() if isinstance(value, dict) else ():
+        if isinstance(item, dict):
+            yield key, item
+
+
+def check(document: Mapping[str, Json], own: Mapping[str, OwnKeys]) -> Iterator[Finding]:
+    """Check what the schema cannot: the name, placeholders, `before`, `dependsOn` and `matchOn`.
+
+    Works on any map, whether or not the schema holds, so that all problems show at once.
+    """
+    yield from _check_name(document)
+    resources = document.get("resources")
+    aliases = list(resources) if isinstance(resources, dict) else []
+    yield from _check_placeholders(document, aliases)
+    yield from _check_before(document)
+    for alias, keys in own.items():
+        yield from _check_own_keys(document, alias, keys, aliases)
+
+
+def _check_name(document: Mapping[str, Json]) -> Iterator[Finding]:
+    metadata = document.get("metadata")
+    if not isinstance(metadata, dict) or "name" not in metadata:
+        yield Finding(("metadata",), "metadata.name is required.", "add `name:`")
+    elif not isinstance(metadata["name"], str) or not metadata["name"]:
+        yield Finding(("metadata", "name"), "metadata.name must be a non-empty string.")
+
+
+def _check_placeholders(document: Mapping[str, Json], aliases: list[str]) -> Iterator[Finding]:
+    known = set(aliases)
+    for (parts, text), in_params in placeholders_in(document):
+        try:
+            reference = parse_reference(text, aliases=known if in_params else ())
+        except PlaceholderError as error:
+            yield Finding(parts, str(error), _short_form_hint(text, known, in_params) or error.hint)
+            continue
+        if reference.parts[0] == "resources" and reference.alias not in known:
+            yield Finding(
+                parts,
+                f"The placeholder ${{{text}}} does not resolve to a resource: there is no resource "
+                f'with name "{reference.alias}".',
+                did_you_mean(reference.alias, aliases) or _add_hint(aliases),
+            )
+
+
+def _add_hint(aliases: list[str]) -> str:
+    known = ", ".join(f"`{alias}`" for alias in aliases[:5])
+    return f"this file has {known}" if known else "add it under `resources:`"
+
+
+def _short_form_hint(text: str, known: Collection[str], in_params: bool) -> str:
+    root, dot, _rest = text.partition(".")
+    if dot and root in known:
+        return f"did you mean `${{resources.{text}}}`?"
+    close = did_you_mean(root, ["resources", "metadata", *(known if in_params else ())])
+    return close if dot else ""
+
+
+def _check_before(document: Mapping[str, Json]) -> Iterator[Finding]:
+    containers = dict(_maps(document.get("containers")))
+    sorter: TopologicalSorter[str] = TopologicalSorter()
+    for name, container in sorted(containers.items()):
+        before = container.get("before")
+        for other in sorted(before) if isinstance(before, dict) else ():
+            parts = ("containers", name, "before", other)
+            if other == name:
+                message = f'container "{name}" has a self-referencing before entry.'
+                yield Finding(parts, message, "leave it out", at_key=True)
+            elif other not in containers:
+                message = f'container "{name}" before refers to unknown container "{other}".'
+                yield Finding(parts, message, did_you_mean(other, containers), at_key=True)
+            else:
+                sorter.add(name, other)
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        path = " → ".join(reversed(error.args[1]))
+        message = f"The containers before relationships contain a cycle: {path}."
+        yield Finding(("containers", error.args[1][-1], "before"), message)
+
+
+def _check_own_keys(
+    document: Mapping[str, Json], alias: str, own: OwnKeys, aliases: list[str]
+) -> Iterator[Finding]:
+    if own.problems:
+        return
+    for index, entry in enumerate(own.values.get("dependsOn", ())):
+        if entry["resource"] not in aliases:
+            place = own.places["dependsOn"]
+            yield Finding(
+                (*place, index),
+                f"`{alias}` depends on `{entry['resource']}`, which is no resource of this file.",
+                did_you_mean(entry["resource"], aliases) or _add_hint(aliases),
+            )
+    params = document["resources"][alias].get("params")
+    names = list(params) if isinstance(params, dict) else []
+    for name in own.values.get("matching", {}).get("matchOn", ()):
+        if name not in names:
+            yield Finding(
+                own.places["matching"],
+                f"`{alias}` matches on `{name}`, which is not among its params.",
+                did_you_mean(name, names) or f"add `{name}` to `params`",
+            )
