@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+SKIPS_ITSELF = """
+    import pytest
+
+    @pytest.mark.terraform
+    def test_needs_terraform():
+        pytest.skip("on a whim")
+"""
+
+
+@pytest.fixture
+def suite(
+    pytester: pytest.Pytester,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> pytest.Pytester:
+    """Return an empty test suite with the markers and hooks of this one."""
+    own = request.config.rootpath / "tests" / "conftest.py"
+    monkeypatch.setenv("PYTHONPATH", str(request.config.rootpath))
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    pytester.makeconftest(own.read_text())
+    pytester.makeini(
+        "[pytest]\nmarkers = terraform\n browser\nDJANGO_SETTINGS_MODULE = conductor.settings"
+    )
+    return pytester
+
+
+def test_whim_fails_where_the_tool_is_installed(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONDUCTOR_TERRAFORM", "true")
+    suite.makepyfile(SKIPS_ITSELF)
+    result = suite.runpytest_subprocess("-p", "no:randomly")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*Skipped although its tool is installed*on a whim*"])
+
+
+def test_missing_tool_skips_with_its_reason(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONDUCTOR_TERRAFORM", "no-such-tool")
+    suite.makepyfile(SKIPS_ITSELF)
+    result = suite.runpytest_subprocess("-p", "no:randomly", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*no terraform or tofu on PATH*"])
