@@ -1,0 +1,293 @@
+"""What each resource named by a deployment shall be: one template version, one input, one name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from provisioning.planning.facts import (
+    ConsumerFacts,
+    ResourceFacts,
+    Snapshot,
+    VersionFacts,
+    WorkloadFacts,
+)
+from provisioning.planning.matching import Match, Matcher
+from provisioning.planning.merging import Conflict, Wish, merge
+from provisioning.planning.naming import resource_name
+from provisioning.planning.plan import Candidate
+from provisioning.planning.references import keys_in
+from provisioning.planning.requirements import Requirement
+from provisioning.score.workload import Problem, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What one resource shall be; `present` is the resource as it is now, if there is one."""
+
+    key: str
+    uid: str
+    name: str
+    type: str
+    class_: str
+    version: VersionFacts
+    params: Mapping[str, Any]
+    context: Mapping[str, Any]
+    spec_digest: str
+    depends_on: Mapping[str, str]
+    candidates: tuple[Candidate, ...]
+    present: ResourceFacts | None
+
+
+def desired_resources(
+    requirements: Sequence[Requirement],
+    others: Mapping[str, Sequence[ConsumerFacts]],
+    workloads: Sequence[Workload],
+    snapshot: Snapshot,
+    *,
+    upgrade: bool,
+    problems: list[Problem],
+) -> dict[str, Desired]:
+    """Settle every required resource, or tell in `problems` why it cannot be.
+
+    `others` are, by key, the consumers that stay besides the given requirements.
+    """
+    by_key: dict[str, list[Requirement]] = defaultdict(list)
+    for requirement in requirements:
+        by_key[requirement.key].append(requirement)
+    matcher = Matcher(snapshot)
+    context = _Context(workloads, snapshot)
+    desired = {}
+    for key in sorted(by_key):
+        asked = by_key[key]
+        present = _present(key, snapshot)
+        before = len(problems)
+        match = _matched(asked, present, matcher, snapshot, upgrade=upgrade, problems=problems)
+        params = _merged(asked, others.get(key, ()), present, snapshot, problems)
+        if match.version is not None and params is not None and len(problems) == before:
+            desired[key] = _settled(
+                asked, others.get(key, ()), present, match, params, context, snapshot
+            )
+    return desired
+
+
+def refreshed(
+    present: ResourceFacts, workloads: Sequence[Workload], snapshot: Snapshot
+) -> tuple[Mapping[str, Any], str]:
+    """Return context and spec digest of an existing resource as this deployment would leave them."""
+    context = _Context(workloads, snapshot).again(present)
+    return context, spec_digest(present.version, present.name, present.params, context)
+
+
+def spec_digest(
+    version: VersionFacts, name: str, params: Mapping[str, Any], context: Mapping[str, Any]
+) -> str:
+    """Return the sha256 of a resource's template version and unsubstituted input."""
+    spec = [version.template, version.version, version.digest, name, params, context]
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _present(key: str, snapshot: Snapshot) -> ResourceFacts | None:
+    resource = snapshot.resources.get(key)
+    return None if resource is None or resource.deleting else resource
+
+
+def _matched(
+    asked: Sequence[Requirement],
+    present: ResourceFacts | None,
+    matcher: Matcher,
+    snapshot: Snapshot,
+    *,
+    upgrade: bool,
+    problems: list[Problem],
+) -> Match:
+    """Choose the version: an existing resource keeps its own unless its creator upgrades it."""
+    first = asked[0]
+    for requirement in asked[1:] if present is None else asked:
+        problems.extend(_type_problems(requirement, first, present))
+    type_, class_ = first.declaration.type, first.declaration.class_
+    match = matcher.match(type_, class_, first.declaration.id or "")
+    if present is not None:
+        may_upgrade = upgrade and present.created_by == snapshot.application and match.version
+        return match if may_upgrade else Match(present.version, match.candidates)
+    if match.version is None:
+        problems.append(
+            first.problem(
+                f"No template serves `{type_}.{class_}` for `{first.declaration.alias}`.",
+                below="type",
+                hint=matcher.suggestion(type_, class_),
+            )
+        )
+    elif tool := snapshot.missing_tools.get(match.version.driver):
+        problems.append(
+            first.problem(
+                f"The template {match.version.template} needs {tool}, which is installed on no "
+                f"worker of the environment {snapshot.environment}.",
+                below="type",
+                hint=f"install {tool} where the worker runs and start the worker again",
+            )
+        )
+    return match
+
+
+def _type_problems(
+    requirement: Requirement, first: Requirement, present: ResourceFacts | None
+) -> list[Problem]:
+    wanted = f"{requirement.declaration.type}.{requirement.declaration.class_}"
+    if present is not None:
+        found, whose = f"{present.type}.{present.class_}", f"application {present.created_by}"
+    else:
+        found = f"{first.declaration.type}.{first.declaration.class_}"
+        whose = f"workload {first.workload.name}"
+    if wanted == found:
+        return []
+    return [
+        requirement.problem(
+            f"`{requirement.declaration.alias}` asks for {wanted}, but {requirement.key} is "
+            f"{found}, made by {whose}.",
+            below="type",
+            hint="ask for the same type and class, or use another name",
+        )
+    ]
+
+
+def _merged(
+    asked: Sequence[Requirement],
+    others: Sequence[ConsumerFacts],
+    present: ResourceFacts | None,
+    snapshot: Snapshot,
+    problems: list[Problem],
+) -> Mapping[str, Any] | None:
+    wishes = [
+        Wish(snapshot.application, each.workload.name, each.declaration.alias, each.params)
+        for each in asked
+    ]
+    wishes += [Wish(each.application, each.workload, each.alias, each.params) for each in others]
+    merged = merge(wishes)
+    if not isinstance(merged, Conflict):
+        return merged if merged is not None else (present.params if present else {})
+    mine = next(
+        (
+            each
+            for side in (merged.other, merged.one)
+            for each in asked
+            if (snapshot.application, each.workload.name, each.declaration.alias)
+            == (side.application, side.workload, side.alias)
+        ),
+        asked[0],
+    )
+    problems.append(
+        mine.problem(
+            f"{mine.key} cannot serve everybody: {merged}.",
+            below="params",
+            hint="ask for the same value, name no params to take what there is, or use another "
+            "name for a resource of your own",
+        )
+    )
+    return None
+
+
+def _settled(
+    asked: Sequence[Requirement],
+    others: Sequence[ConsumerFacts],
+    present: ResourceFacts | None,
+    match: Match,
+    params: Mapping[str, Any],
+    context: _Context,
+    snapshot: Snapshot,
+) -> Desired:
+    version = match.version
+    assert version is not None  # noqa: S101 - the caller has checked it
+    first = asked[0]
+    key = first.key
+    declaration = first.declaration
+    name = (
+        present.name
+        if present
+        else resource_name(snapshot.organisation, snapshot.environment, key, declaration.type)
+    )
+    told = context.of(asked, present, version)
+    depends_on: dict[str, str] = {}
+    for other in others:
+        depends_on |= dict.fromkeys(other.depends_on, "strong")
+    for requirement in asked:
+        depends_on |= {
+            target: kind
+            for target, kind in requirement.depends_on.items()
+            if kind != "output" and depends_on.get(target) != "strong"
+        }
+    depends_on |= dict.fromkeys(sorted(keys_in(params)), "output")
+    return Desired(
+        key=key,
+        uid=present.uid if present else declaration.uid,
+        name=name,
+        type=declaration.type,
+        class_=declaration.class_,
+        version=version,
+        params=params,
+        context=told,
+        spec_digest=spec_digest(version, name, params, told),
+        depends_on=dict(sorted(depends_on.items())),
+        candidates=match.candidates,
+        present=present,
+    )
+
+
+class _Context:
+    """Build what drivers are told besides the params: an explicit input, part of the spec digest."""
+
+    def __init__(self, workloads: Sequence[Workload], snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        known = dict(snapshot.workloads)
+        for workload in workloads:
+            ports = workload.service.get("ports", {})
+            known[workload.name] = WorkloadFacts(workload.name, ports, workload.metadata)
+        self._workloads = {name: {"ports": known[name].ports} for name in sorted(known)}
+
+    def of(
+        self,
+        asked: Sequence[Requirement],
+        present: ResourceFacts | None,
+        version: VersionFacts,
+    ) -> Mapping[str, Any]:
+        """Build the context of a required resource; one made by another application keeps its own."""
+        if present is not None and present.created_by != self._snapshot.application:
+            return present.context
+        declared = [each.declaration.metadata for each in asked if each.declaration.metadata]
+        kept = present.context if present else {}
+        return self._own(
+            version,
+            workload=kept.get("workload", asked[0].workload.name),
+            metadata=declared[0] if declared else {},
+        )
+
+    def again(self, present: ResourceFacts) -> Mapping[str, Any]:
+        """Build the context of a resource of this application that no given file declares."""
+        return self._own(
+            present.version,
+            workload=present.context.get("workload", ""),
+            metadata=present.context.get("metadata", {}),
+        )
+
+    def _own(
+        self, version: VersionFacts, *, workload: str, metadata: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        context: dict[str, Any] = {
+            "organisation": self._snapshot.organisation,
+            "application": self._snapshot.application,
+            "environment": self._snapshot.environment,
+            "environment_kind": self._snapshot.environment_kind,
+            "workload": workload,
+            "metadata": metadata,
+            "tags": self._snapshot.tags,
+        }
+        if "workloads" in version.uses:
+            context["workloads"] = self._workloads
+        if "variables" in version.uses:
+            context["variables"] = self._snapshot.variables
+        return context

@@ -1,0 +1,144 @@
+"""What the workloads of a deployment ask for, every alias bound to the key of its resource."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from provisioning.planning.facts import Snapshot
+from provisioning.planning.naming import resource_key
+from provisioning.planning.references import bind, bound_text, keys_in, literal_text
+from provisioning.score.placeholders import (
+    PlaceholderError,
+    as_text,
+    look_up,
+    parse_reference,
+    references,
+)
+from provisioning.score.workload import (
+    Json,
+    Problem,
+    ResourceDeclaration,
+    Workload,
+    join_path,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One declared resource of a workload, bound.
+
+    `params` is None if the declaration names none: it then agrees with what others ask for.
+    `depends_on` maps the keys that the declaration needs to the kind of dependency.
+    """
+
+    workload: Workload
+    declaration: ResourceDeclaration
+    key: str
+    params: Mapping[str, Json] | None
+    depends_on: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        """Return the place of the declaration in its file."""
+        return join_path(("resources", self.declaration.alias))
+
+    def problem(self, message: str, *, below: str = "", hint: str = "") -> Problem:
+        """Place a problem at the declaration, or at something below it."""
+        path = f"{self.path}.{below}" if below else self.path
+        return self.workload.problem(path, message, hint=hint)
+
+
+def requirements_of(
+    workloads: Sequence[Workload], snapshot: Snapshot, problems: list[Problem]
+) -> list[Requirement]:
+    """Bind every declared resource; what cannot be bound is left out and told in `problems`."""
+    keys_by_id = {resource.id: resource.key for resource in snapshot.resources.values()}
+    requirements = []
+    for workload in sorted(workloads, key=lambda workload: workload.name):
+        keys = _keys(workload, snapshot, keys_by_id, problems)
+        for alias in sorted(keys):
+            try:
+                requirements.append(_bind(workload, alias, keys))
+            except PlaceholderError as error:
+                problems.append(
+                    workload.problem(join_path(("resources", alias, "params")), str(error))
+                )
+    return requirements
+
+
+def _keys(
+    workload: Workload,
+    snapshot: Snapshot,
+    keys_by_id: Mapping[str, str],
+    problems: list[Problem],
+) -> dict[str, str]:
+    keys = {}
+    for alias, declaration in workload.resources.items():
+        mode = declaration.binding.mode
+        path = join_path(("resources", alias))
+        if mode == "match" or declaration.binding.pool:
+            problems.append(
+                workload.problem(
+                    path,
+                    f"`{alias}` asks for a resource by criteria or from a pool, which this version "
+                    "of Conductor does not offer yet.",
+                    hint="name the resource: reference: {mode: shared, name: …}",
+                )
+            )
+        elif mode != "existing":
+            keys[alias] = resource_key(snapshot.application, workload.name, declaration)
+        elif key := keys_by_id.get(declaration.binding.resource_id.lower()):
+            keys[alias] = key
+        else:
+            problems.append(
+                workload.problem(
+                    path,
+                    f"There is no resource {declaration.binding.resource_id} in the environment "
+                    f"{snapshot.environment}.",
+                    hint="the id is on the resource's page; it changes when a resource is replaced",
+                )
+            )
+    return keys
+
+
+def _bind(workload: Workload, alias: str, keys: Mapping[str, str]) -> Requirement:
+    declaration = workload.resources[alias]
+
+    def rewrite(text: str) -> str:
+        reference = parse_reference(text, aliases=workload.resources)
+        if reference.root == "metadata":
+            return literal_text(as_text(look_up(workload.metadata, reference.keys, reference)))
+        return bound_text(keys.get(reference.alias, reference.alias), reference.keys)
+
+    params = bind(declaration.params, rewrite) if declaration.params else None
+    depends_on = {
+        keys[other]: "weak" if other in declaration.weak_depends_on else "strong"
+        for other in declaration.depends_on
+        if other in keys
+    }
+    depends_on |= dict.fromkeys(keys_in(params), "output")
+    return Requirement(workload, declaration, keys[alias], params, dict(sorted(depends_on.items())))
+
+
+def container_references(workload: Workload) -> list[tuple[str, str, tuple[str, ...]]]:
+    """List what the containers take from resources: (path in the file, alias, output and below)."""
+    found = []
+    for name, container in workload.containers.items():
+        for path, value in _substituted_parts(name, container):
+            for below, reference in references(value):
+                if reference.root == "resources" and reference.keys:
+                    place = f"{path}.{below}" if below else path
+                    found.append((place, reference.alias, reference.keys))
+    return found
+
+
+def _substituted_parts(name: str, container: Mapping[str, Json]) -> list[tuple[str, Json]]:
+    place = ("containers", name)
+    parts = [(join_path((*place, "variables")), container.get("variables", {}))]
+    for target, file in container.get("files", {}).items():
+        if not file.get("noExpand"):
+            parts.append((join_path((*place, "files", target, "content")), file.get("content")))
+    for target, volume in container.get("volumes", {}).items():
+        parts.append((join_path((*place, "volumes", target, "source")), volume.get("source")))
+    return parts
