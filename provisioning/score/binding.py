@@ -4,11 +4,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from provisioning.score.reader import RawDocument, read
-from provisioning.score.schema.validation import Finding, did_you_mean, findings, show
+from provisioning.score.schema.validation import (
+    CONDUCTOR_KEYS,
+    Finding,
+    did_you_mean,
+    findings,
+    show,
+)
 from provisioning.score.workload import Binding, Json, Matching, Part, Problem
 
 PREFIX = "conductor.dev/"
-KEYS = ("reference", "sharing", "matching", "pool", "dependsOn", "priority")
 SHARING = {
     "dedicated": Binding("private"),
     "shared": Binding("match", matching=Matching()),
@@ -42,13 +47,13 @@ def take_own_keys(document: RawDocument) -> tuple[dict[str, Json], dict[str, Own
         if isinstance(resource, dict):
             own[alias] = _collect(document, alias, resource)
             if not own[alias].values.keys().isdisjoint(resource):
-                plain[alias] = {key: resource[key] for key in resource if key not in KEYS}
+                plain[alias] = {key: resource[key] for key in resource if key not in CONDUCTOR_KEYS}
     return {**document.value, "resources": plain}, own
 
 
 def _collect(document: RawDocument, alias: str, resource: dict[str, Json]) -> OwnKeys:
     own = OwnKeys()
-    for key in KEYS:
+    for key in CONDUCTOR_KEYS:
         if key in resource:
             own.values[key] = _as_list(resource[key]) if key == "dependsOn" else resource[key]
             own.places[key] = ("resources", alias, key)
@@ -81,8 +86,8 @@ def _annotations(
             name.removeprefix(PREFIX),
             ("resources", alias, "metadata", "annotations", name),
         )
-        if key not in KEYS:
-            known = [f"{PREFIX}{each}" for each in KEYS]
+        if key not in CONDUCTOR_KEYS:
+            known = [f"{PREFIX}{each}" for each in CONDUCTOR_KEYS]
             hint = did_you_mean(name, known) or f"known are {', '.join(known)}"
             message = f"`{name}` is not an annotation that Conductor knows."
             problems.append(document.problem(place, message, hint=hint, at_key=True))

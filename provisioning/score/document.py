@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from provisioning.score import semantics
-from provisioning.score.application import identity_problems
 from provisioning.score.binding import PREFIX, OwnKeys, bind, take_own_keys
+from provisioning.score.conflicts import identity_problems
 from provisioning.score.reader import RawDocument, read
 from provisioning.score.schema.validation import findings, show
 from provisioning.score.upgrade import upgrade
@@ -25,11 +25,12 @@ __all__ = ["Document", "ScoreError", "parse", "parse_application", "read_documen
 class Document:
     """Hold what became of one YAML document: a workload, or the problems that prevent it.
 
-    `name` and `uids` (by alias) are filled as far as the document gives them away, valid or not;
+    It starts at `line`. `name` and `uids` (by alias) are filled as far as the document gives them away, valid or not;
     `changes` says which deprecated forms were migrated.
     """
 
     file: str
+    line: int = 1
     workload: Workload | None = None
     problems: list[Problem] = field(default_factory=list)
     name: str = ""
@@ -82,7 +83,7 @@ def parse_application(files: Sequence[tuple[str, str]]) -> list[Workload]:
 
 
 def _read_document(raw: RawDocument, file: str) -> Document:
-    document = Document(file)
+    document = Document(file, raw.marks.line)
     if raw.readable and not isinstance(raw.value, dict):
         message = f"A Score file is a map, not {show(raw.value)}."
         raw.problems.append(

@@ -130,9 +130,8 @@ def _check_own_keys(
     params = document["resources"][alias].get("params")
     names = list(params) if isinstance(params, dict) else []
     for name in own.values.get("matching", {}).get("matchOn", ()):
-        if name not in names:
-            yield Finding(
-                own.places["matching"],
-                f"`{alias}` matches on `{name}`, which is not among its params.",
-                did_you_mean(name, names) or f"add `{name}` to `params`",
-            )
+        # A param that is not given here may still be a default of the environment or template.
+        hint = did_you_mean(name, names) if name not in names else ""
+        if hint:
+            message = f"`{alias}` matches on `{name}`, which is not among its params."
+            yield Finding(own.places["matching"], message, hint)

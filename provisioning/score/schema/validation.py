@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from provisioning.score.workload import Json, Part
 
+CONDUCTOR_KEYS = ("reference", "sharing", "matching", "pool", "dependsOn", "priority")
 TYPE_NAMES = {
     "string": "text",
     "integer": "a whole number",
@@ -103,8 +104,9 @@ def show(value: Json) -> str:
 
 
 def _required(parts: tuple[Part, ...], error: ValidationError) -> list[Finding]:
-    instance: dict[str, Json] = error.instance  # type: ignore[assignment]
-    missing = next(key for key in error.validator_value if error.message.startswith(repr(key)))
+    instance: Json = error.instance
+    required: list[str] = error.validator_value  # type: ignore[assignment]
+    missing = next(key for key in required if error.message.startswith(repr(key)))
     path = ".".join(map(str, (*parts, missing)))
     close = get_close_matches(missing, [key for key in instance if isinstance(key, str)], n=1)
     hint = f"is `{close[0]}` meant to be `{missing}`?" if close else f"add `{missing}:`"
@@ -113,10 +115,10 @@ def _required(parts: tuple[Part, ...], error: ValidationError) -> list[Finding]:
 
 def _unknown_keys(parts: tuple[Part, ...], error: ValidationError) -> list[Finding]:
     schema: dict[str, Any] = error.schema  # type: ignore[assignment]
-    instance: dict[str, Json] = error.instance  # type: ignore[assignment]
+    instance: Json = error.instance
     known = [key for key in schema.get("properties", {}) if not _deprecated(schema, key)]
     if len(parts) == 2 and parts[0] == "resources":
-        known += validator("conductor.json").schema["properties"]
+        known += CONDUCTOR_KEYS
     where = _name(parts) if parts else "a Score file"
     return [
         Finding((*parts, key), f"`{key}` is not a key of {where}.", _hint(key, known), at_key=True)
@@ -187,7 +189,8 @@ def _wrong_name(parts: tuple[Part, ...], error: ValidationError) -> list[Finding
 
 
 def _enum(parts: tuple[Part, ...], error: ValidationError) -> list[Finding]:
-    known = [str(each) for each in error.validator_value]
+    allowed: list[str] = error.validator_value  # type: ignore[assignment]
+    known = [str(each) for each in allowed]
     hint = did_you_mean(str(error.instance), known)
     return [Finding(parts, f"{_name(parts)} must be one of {', '.join(known)}.", hint)]
 
