@@ -107,13 +107,13 @@ class ConductorCommand(BaseCommand):
             self.stdout.write("  ".join(cells).rstrip())
 
 
-def named(rows: QuerySet[Row], name: str) -> Row:
+def named(rows: QuerySet[Row], name: str, field: str = "name") -> Row:
     """Return the row of this name; raise UsageError with the likeliest other name."""
-    row = rows.filter(name=name).first()
+    row = rows.filter(**{field: name}).first()
     if row is not None:
         return row
     noun = str(rows.model._meta.verbose_name)
-    known = list(rows.order_by("name").values_list("name", flat=True))
+    known = list(rows.order_by(field).values_list(field, flat=True))
     close = get_close_matches(name, known, n=1)
     if close:
         hint = f"Did you mean {close[0]}?"

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from portal.management.deploying import DeployingCommand, score_files
+from provisioning.services.deployments.submit import submit_deployment
+
+
+class Command(DeployingCommand):
+    """Deploy Score files to an environment."""
+
+    help = "Deploy Score files: create, reuse and update what they need, and remove the rest."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        self.add_files(parser)
+        self.add_target(parser)
+        self.add_wait(parser)
+        self.add_format(parser)
+        parser.add_argument("--commit", default="", metavar="SHA", help="where the files are from")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        files = score_files(options)
+        target = self.target(options)
+        deployment = submit_deployment(
+            application=target.application,
+            environment=target.environment,
+            files=files,
+            actor=target.actor,
+            commit=options["commit"],
+            upgrade=options["upgrade"],
+        )
+        self.report(deployment, options)

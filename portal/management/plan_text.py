@@ -1,0 +1,114 @@
+"""The plan as text for a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+Paint = Callable[[str, str], str]
+PlanJson = Mapping[str, Any]
+
+SYMBOLS = {
+    "create": "+",
+    "reuse": "=",
+    "update": "~",
+    "recheck": "!",
+    "unchanged": " ",
+    "release": "<",
+    "destroy": "-",
+}
+SUMMARY = {
+    "create": "to create",
+    "reuse": "to reuse",
+    "update": "to update",
+    "recheck": "to recheck",
+    "release": "to release",
+    "destroy": "to destroy",
+    "unchanged": "unchanged",
+}
+INDENT = " " * 6
+
+
+def plain(text: str, _: str) -> str:
+    """Paint nothing."""
+    return text
+
+
+def plan_lines(plan: PlanJson, *, explain: bool = False, paint: Paint = plain) -> Iterator[str]:
+    """Write a plan's JSON as lines, grouped by action; `explain` adds every candidate considered."""
+    verb = "Tear down" if plan["kind"] == "teardown" else "Deploy"
+    workloads = ", ".join(plan["workloads"]) or "no workload"
+    yield f"{verb} {plan['application']} ({workloads}) in {plan['environment']}"
+    yield ""
+    for action in SYMBOLS:
+        for resource in plan["resources"]:
+            if resource["action"] == action:
+                yield from _resource_lines(plan, resource, explain, paint)
+    if not plan["resources"]:
+        yield "  No resources are concerned."
+    yield ""
+    for application, uids in plan["blast_radius"].items():
+        yield paint(f"Changes what {application} uses: {', '.join(uids)}.", "update")
+    yield summary(plan)
+
+
+def summary(plan: PlanJson) -> str:
+    """Count a plan's actions in one line."""
+    counts = Counter(resource["action"] for resource in plan["resources"])
+    parts = [f"{counts[action]} {words}" for action, words in SUMMARY.items() if counts[action]]
+    if not plan["steps"] and not plan["releases"]:
+        parts.insert(0, "Nothing to do")
+    return f"Plan: {', '.join(parts) or 'nothing to do'}."
+
+
+def _resource_lines(
+    plan: PlanJson, resource: Mapping[str, Any], explain: bool, paint: Paint
+) -> Iterator[str]:
+    action = resource["action"]
+    template = resource["template"]
+    yield (
+        f"  {paint(f'{SYMBOLS[action]} {action:<9}', action)} {resource['uid']}  "
+        f"({template['name']}@{template['version']})"
+    )
+    if resource["reason"]:
+        yield f"{INDENT}{resource['reason']}"
+    for change in resource["changes"]:
+        yield f"{INDENT}{change['param']}: {_value(change['before'])} → {_value(change['after'])}"
+    own = [
+        f"{binding['workload']}.{binding['alias']}"
+        for binding in plan["bindings"]
+        if binding["key"] == resource["key"]
+    ]
+    if own:
+        yield f"{INDENT}for {', '.join(own)}"
+    others = other_users(plan, resource)
+    if others:
+        yield f"{INDENT}also used by {', '.join(others)}"
+    if explain:
+        yield from _explanation(resource["candidates"])
+
+
+def other_users(plan: PlanJson, resource: Mapping[str, Any]) -> list[str]:
+    """Name the other applications' workloads that consume a resource of the plan."""
+    return sorted(
+        {
+            f"{consumer['application']}/{consumer['workload']}"
+            for consumer in resource["consumers"]
+            if consumer["application"] != plan["application"]
+        }
+    )
+
+
+def _explanation(candidates: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for candidate in candidates:
+        mark, verdict = ("✓", "chosen") if candidate["chosen"] else ("✗", "lost")
+        yield (
+            f"{INDENT}{mark} {candidate['template']} by rule {candidate['rule']} "
+            f"{verdict}: {candidate['reason']}"
+        )
+
+
+def _value(value: Any) -> str:
+    return "unset" if value is None else json.dumps(value, ensure_ascii=False)
