@@ -61,9 +61,8 @@ def requirements_of(
             try:
                 requirements.append(_bind(workload, alias, keys))
             except PlaceholderError as error:
-                problems.append(
-                    workload.problem(join_path(("resources", alias, "params")), str(error))
-                )
+                path = join_path(("resources", alias, "params"))
+                problems.append(workload.problem(path, str(error), hint=error.hint))
     return requirements
 
 
@@ -107,7 +106,7 @@ def _bind(workload: Workload, alias: str, keys: Mapping[str, str]) -> Requiremen
 
     def rewrite(text: str) -> str:
         reference = parse_reference(text, aliases=workload.resources)
-        if reference.root == "metadata":
+        if not reference.alias:
             return literal_text(as_text(look_up(workload.metadata, reference.keys, reference)))
         return bound_text(keys.get(reference.alias, reference.alias), reference.keys)
 
@@ -127,7 +126,7 @@ def container_references(workload: Workload) -> list[tuple[str, str, tuple[str, 
     for name, container in workload.containers.items():
         for path, value in _substituted_parts(name, container):
             for below, reference in references(value):
-                if reference.root == "resources" and reference.keys:
+                if reference.alias and reference.keys:
                     place = f"{path}.{below}" if below else path
                     found.append((place, reference.alias, reference.keys))
     return found

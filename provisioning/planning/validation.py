@@ -64,7 +64,7 @@ def output_problems(
     """
     declaration = requirement.declaration
     for below, reference in references(declaration.params, aliases=aliases):
-        if reference.root == "resources":
+        if reference.alias:
             path = f"{requirement.path}.params.{below}"
             yield from _unknown_output(
                 requirement.workload, path, reference.alias, reference.keys, aliases, versions

@@ -11,7 +11,8 @@ from provisioning.score.workload import Json, Part, join_path
 ROOTS = ("resources", "metadata")
 OWN_DOT = "\0"
 PLACEHOLDER = re.compile(r"\$(?:(?P<escaped>\$(?:\{[^}]*\})?)|\{(?P<text>[^}]*)\})")
-WELL_FORMED = re.compile(r"(?:[A-Za-z0-9_/-]|\\\.)+(?:\.(?:[A-Za-z0-9_/-]|\\\.)+)+")
+# `/` stands in the names of annotations, `#` in the keys of resources that bound references name.
+WELL_FORMED = re.compile(r"(?:[A-Za-z0-9_/#-]|\\\.)+(?:\.(?:[A-Za-z0-9_/#-]|\\\.)+)+")
 ESCAPED_IN_JSON = {"<": r"\u003c", ">": r"\u003e", "&": r"\u0026"}
 
 
