@@ -77,8 +77,10 @@ class DriverInput:
     `params` have their placeholders substituted; `sensitive_params` names those that hold a secret.
     `content` is the read-only folder of the template version, `content_digest` its digest, `config`
     the `config` block of its `template.yaml` and `outputs` its declared outputs.
-    `context` has `application`, `environment`, `workload`, `metadata`, `tags` and `workloads`
-    (`{name: {"ports": {name: port}}}`). `previous_outputs` are those of the last success.
+    `context` has `organisation`, `application`, `environment`, `environment_kind`, `workload`,
+    `metadata` and `tags`, and what the template `uses`: `workloads` (`{name: {"ports": {name:
+    {"port", "targetPort", "protocol"}}}}`) and `variables` of the environment.
+    `previous_outputs` are those of the last success.
     """
 
     resource_id: str
@@ -164,3 +166,27 @@ def declared_sensitive(outputs: Iterable[Output], names: Iterable[str]) -> froze
     by_name = {output.name: output.sensitive for output in outputs}
     open_ended = by_name.get(ANY_OUTPUT, False)
     return frozenset(name for name in names if by_name.get(name, open_ended))
+
+
+def workload_ports(context: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return the service ports of each workload in the context, by port name and by number.
+
+    Each port is `{"name", "port", "target_port", "protocol"}`, with Score's defaults filled in.
+    """
+    workloads = context.get("workloads") or {}
+    return {name: _ports(spec.get("ports") or {}) for name, spec in workloads.items()}
+
+
+def _ports(declared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    ports: dict[str, dict[str, Any]] = {}
+    for name, said in declared.items():
+        spec = said if isinstance(said, Mapping) else {"port": said}
+        ports[name] = {
+            "name": name,
+            "port": spec["port"],
+            "target_port": spec.get("targetPort", spec["port"]),
+            "protocol": spec.get("protocol", "TCP"),
+        }
+    for port in list(ports.values()):
+        ports.setdefault(str(port["port"]), port)
+    return ports

@@ -21,7 +21,7 @@ _SHOWN_ERRORS = 5
 class Messages:
     """Log the tool's messages, keep its errors, and hand a dumped state to `rescue`."""
 
-    def __init__(self, run: Run, rescue: Callable[[bytes], None]) -> None:
+    def __init__(self, run: Run, rescue: Callable[[bytes], object]) -> None:
         self._run = run
         self._rescue = rescue
         self._plain: list[str] = []
