@@ -11,6 +11,7 @@ import shutil
 import socket
 import tempfile
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -55,9 +56,21 @@ class Place:
 
 
 def outside(var: Path) -> Path:
-    """Return the folder that root uses if the server's owner cannot get into the var folder."""
+    """Return the folder that root uses if the server's owner cannot get into the var folder.
+
+    It is a new one if the var folder was removed without it: the password and the keys of the data
+    in the former one are gone.
+    """
     digest = hashlib.sha256(os.fsencode(var)).hexdigest()[:12]
-    return Path("/var/lib") / f"conductor-{digest}"
+    folder = Path("/var/lib") / f"conductor-{digest}"
+    notes = Place.read(var / "postgres.json")
+    if notes is not None and notes.data.parent.name.startswith(folder.name):
+        return notes.data.parent
+    return next(
+        candidate
+        for number in count(1)
+        if not ((candidate := folder.with_name(f"{folder.name}-{number}")) / "postgres").exists()
+    )
 
 
 def choose_home(var: Path, owner: Owner) -> Path:

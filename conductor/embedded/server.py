@@ -123,7 +123,10 @@ class Server:
             address = self.address()
             if address is None:
                 raise self._failure(place, "it ended right after its start")
-            create_database(address)
+            try:
+                create_database(address)
+            except psycopg.OperationalError as error:
+                raise self._failure(place, f"it does not let Conductor in ({error})") from error
             return address
 
     def _choose_place(self, owner: Owner) -> Place:

@@ -151,6 +151,8 @@ def test_killed_server_is_started_again_with_its_data(var: Path) -> None:
     query(server, "CREATE TABLE kept AS SELECT 7 AS value")
     before = postmaster(server)
     os.kill(before, signal.SIGKILL)
+    while server.address() is not None:
+        time.sleep(0.01)
 
     assert query(server, "SELECT value FROM kept") == (7,)
     assert postmaster(server) != before
@@ -263,19 +265,35 @@ def test_root_lends_the_server_and_loosens_nothing(tmp_path: Path) -> None:
     var = closed / "var"
     var.mkdir(mode=0o700)
     server = Server(var)
-    elsewhere = files.outside(var)
+    homes = [files.outside(var)]
     try:
         assert query(server, "SELECT 1") == (1,)
         place = server.place()
         assert place is not None
-        assert place.data == elsewhere / "postgres"
+        assert place.data == homes[0] / "postgres"
         assert stat.S_IMODE(closed.stat().st_mode) == 0o700
         assert stat.S_IMODE(var.stat().st_mode) == 0o700
         assert stat.S_IMODE(place.data.stat().st_mode) == 0o700
         assert Path(f"/proc/{postmaster(server)}").stat().st_uid == Owner.current().uid != 0
+        server.stop()
+        shutil.rmtree(var)
+        var.mkdir(mode=0o700)
+        homes.append(files.outside(var))
+        assert homes[0] != homes[1]
+        assert query(server, "SELECT 1") == (1,)
     finally:
         server.stop()
-        shutil.rmtree(elsewhere, ignore_errors=True)
+        for home in homes:
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def test_lost_password_is_told(var: Path) -> None:
+    server = Server(var)
+    server.ensure()
+    server.stop()
+    (var / "postgres-password").unlink()
+    with pytest.raises(ImproperlyConfigured, match="does not let Conductor in"):
+        server.ensure()
 
 
 def test_unreadable_programs_are_copied_to_where_they_run(
