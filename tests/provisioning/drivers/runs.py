@@ -24,12 +24,14 @@ class MemoryRun:
     deadline: float | None = None
     states: list[bytes] = field(default_factory=list)
     logged: list[tuple[str, str, str]] = field(default_factory=list)
+    unmasked: list[tuple[str, str, str]] = field(default_factory=list)
     masked: set[str] = field(default_factory=set)
     told: str | None = None
     fenced: bool = False
     shipped: threading.Event = field(default_factory=threading.Event)
 
     def log(self, text: str, *, stream: str = "stdout", level: str = "info") -> None:
+        self.unmasked.append((stream, level, text))
         for value in self.masked:
             text = text.replace(value, "***")
         self.logged.append((stream, level, text))
