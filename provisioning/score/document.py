@@ -97,7 +97,7 @@ def _read_document(raw: RawDocument, file: str) -> Document:
     unique = {(each.line, each.column, each.path, each.message): each for each in raw.problems}
     document.problems = sorted(replace(each, file=file) for each in unique.values())
     if not document.problems:
-        document.workload = _workload(raw, own, file)
+        document.workload = build_workload(raw, own, file)
     return document
 
 
@@ -135,7 +135,8 @@ def _identify(document: Mapping[str, Json]) -> tuple[str, dict[str, str]]:
     return name, uids
 
 
-def _workload(raw: RawDocument, own: Mapping[str, OwnKeys], file: str) -> Workload:
+def build_workload(raw: RawDocument, own: Mapping[str, OwnKeys], file: str) -> Workload:
+    """Make the workload of a document in which no check found a problem."""
     document = raw.value
     name = document["metadata"]["name"]
     return Workload(
