@@ -98,6 +98,18 @@ class ConductorCommand(BaseCommand):
         """Print a JSON value."""
         self.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
+    def print_rows(
+        self, options: dict[str, Any], names: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """Print rows as `--format` says: as a table, or as JSON objects."""
+        if options["format"] == "json":
+            self.print_json([dict(zip(names, row, strict=True)) for row in rows])
+        else:
+            self.print_table(
+                [name.upper() for name in names],
+                [[_cell(value) for value in row] for row in rows],
+            )
+
     def print_table(self, headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Print rows in columns as wide as their longest cell; nothing but the header if empty."""
         lines = [[*headers], *([str(cell) for cell in row] for row in rows)]
@@ -122,6 +134,12 @@ def named(rows: QuerySet[Row], name: str, field: str = "name") -> Row:
     else:
         hint = "There is none yet."
     raise UsageError(f"There is no {noun} {name}. {hint}")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, dict):
+        value = [f"{key}={item}" for key, item in value.items()]
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _sentence(error: Exception) -> str:

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from portal.management.base import ConductorCommand, UsageError
+from provisioning.models import EnvironmentKind
+from provisioning.services.organisation import create_environment
+
+
+class Command(ConductorCommand):
+    help = "Create an environment, or list those there are."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+        create = actions.add_parser("create", help="create an environment")
+        create.add_argument("name", metavar="NAME")
+        create.add_argument(
+            "--kind", choices=EnvironmentKind.values, default=EnvironmentKind.DEVELOPMENT.value
+        )
+        create.add_argument(
+            "--variable", metavar="K=V", action="append", default=[], help="a plain value"
+        )
+        create.add_argument("--tag", metavar="K=V", action="append", default=[])
+        create.add_argument("--queue", default="default", help="whose workers take its steps")
+        self.add_actor(create)
+        listing = actions.add_parser("list", help="list the environments")
+        self.add_format(listing)
+        for each in (create, listing):
+            self.add_organisation(each)
+
+    def handle(self, *args: Any, action: str, **options: Any) -> None:
+        organisation = self.organisation(options)
+        if action == "create":
+            row = create_environment(
+                organisation=organisation,
+                name=options["name"],
+                kind=options["kind"],
+                variables=_pairs("--variable", options["variable"]),
+                tags=_pairs("--tag", options["tag"]),
+                queue=options["queue"],
+                actor=self.actor(options),
+            )
+            self.stdout.write(f"Created the {row.kind} environment {row.name}.")
+            return
+        self.print_rows(
+            options,
+            ["name", "kind", "queue", "variables", "tags"],
+            [
+                (row.name, row.kind, row.queue, row.variables, row.tags)
+                for row in organisation.environments.order_by("name")
+            ],
+        )
+
+
+def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for pair in given:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{option} {pair} is not of the form KEY=VALUE.")
+        if key in pairs:
+            raise UsageError(f"{option} {key} is given twice.")
+        pairs[key] = value
+    return pairs
