@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Generator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from django.conf import settings
@@ -27,6 +28,11 @@ TOOLS: dict[str, tuple[Callable[[], str | None], str]] = {
     "terraform": (find_terraform, "no terraform or tofu on PATH (CONDUCTOR_TERRAFORM)"),
     "browser": (find_browser, "no Chromium on PATH"),
 }
+
+
+def pytest_configure() -> None:
+    # Slow hashing protects real passwords; here it would only take a second per test.
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 def missing_tool(item: pytest.Item) -> str | None:
@@ -78,11 +84,10 @@ def charlie(db: None) -> User:
 @pytest.fixture
 def child_environment(transactional_db: None, tmp_path: Path) -> dict[str, str]:
     """Return the environment with which a child process works on this test's database."""
-    parameters = connection.get_connection_params()
     server = settings.EMBEDDED_SERVER
-    url = server.ensure().url(parameters["dbname"]) if server else os.environ["DATABASE_URL"]
+    url = urlsplit(server.ensure().url() if server else os.environ["DATABASE_URL"])
     return os.environ | {
-        "DATABASE_URL": url.rpartition("/")[0] + "/" + parameters["dbname"],
+        "DATABASE_URL": url._replace(path=f"/{connection.settings_dict['NAME']}").geturl(),
         "SECRET_KEY": str(settings.SECRET_KEY),
         "CONDUCTOR_ENCRYPTION_KEYS": ",".join(settings.ENCRYPTION_KEYS),
         "CONDUCTOR_POSTGRES_ADMIN_URL": settings.CONDUCTOR_POSTGRES_ADMIN_URL(),

@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core import signing
 
 pytest_plugins = ["pytester"]
 
@@ -48,3 +54,21 @@ def test_missing_tool_skips_with_its_reason(
     result = suite.runpytest_subprocess("-p", "no:randomly", "-rs")
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(["*no terraform or tofu on PATH*"])
+
+
+def test_child_process_works_on_the_database_of_the_test(
+    alice: User, child_environment: dict[str, str]
+) -> None:
+    script = (
+        "from django.contrib.auth.models import User\n"
+        "from django.core import signing\n"
+        "print([user.username for user in User.objects.all()], signing.dumps('x', compress=True))"
+    )
+    child = subprocess.run(
+        [sys.executable, "manage.py", "shell", "--no-imports", "-c", script],
+        cwd=settings.BASE_DIR, env=child_environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert child.returncode == 0, child.stderr
+    names, _, signed = child.stdout.strip().rpartition(" ")
+    assert names == "['alice']"
+    assert signing.loads(signed) == "x"
