@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Self
 
 from django.conf import settings
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import User
 from django.db import models
 from django.db.models import Q
 
@@ -85,7 +85,7 @@ UNFINISHED_STEP_STATUSES = [StepStatus.PENDING, StepStatus.RUNNING, StepStatus.R
 class DeploymentQuerySet(models.QuerySet["Deployment"]):
     """Deployments, chosen by who asks."""
 
-    def visible_to(self, user: AbstractUser) -> Self:
+    def visible_to(self, user: User) -> Self:
         """Keep those of the person's teams' applications; staff see all."""
         return self if user.is_staff else self.filter(application__team__memberships__user=user)
 

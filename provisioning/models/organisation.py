@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Self
 
 from django.conf import settings
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import User
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
@@ -84,7 +84,7 @@ class Membership(models.Model):
 class ApplicationQuerySet(models.QuerySet["Application"]):
     """Applications, chosen by who asks."""
 
-    def visible_to(self, user: AbstractUser) -> Self:
+    def visible_to(self, user: User) -> Self:
         """Keep those of the person's teams; staff see all."""
         return self if user.is_staff else self.filter(team__memberships__user=user)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Self
 
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import User
 from django.db import models
 from django.db.models import F, Q
 
@@ -79,7 +79,7 @@ class DependencyKind(models.TextChoices):
 class ResourceQuerySet(models.QuerySet["Resource"]):
     """Resources, chosen by who asks."""
 
-    def visible_to(self, user: AbstractUser) -> Self:
+    def visible_to(self, user: User) -> Self:
         """Keep those that the person's teams own or consume; staff see all."""
         if user.is_staff:
             return self
