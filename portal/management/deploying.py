@@ -120,7 +120,9 @@ class DeployingCommand(ConductorCommand):
         as_json = options["format"] == "json"
         if not as_json:
             self.print_plan(deployment.plan)
-            self.stdout.write(f"Deployment {deployment.pk} submitted.")
+            self.stdout.write(
+                f"Deployment {deployment.pk} is {deployment.get_status_display().lower()}."
+            )
         if options["wait"]:
             self.watch(deployment, options)
         if as_json:

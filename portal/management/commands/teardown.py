@@ -4,7 +4,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from portal.management.base import UsageError
 from portal.management.deploying import DeployingCommand
+from provisioning.planning.plan import PlanError
 from provisioning.services.deployments.submit import submit_teardown
 
 
@@ -28,10 +30,16 @@ class Command(DeployingCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         target = self.target(options)
-        deployment = submit_teardown(
-            application=target.application,
-            environment=target.environment,
-            workloads=options["workload"],
-            actor=target.actor,
-        )
+        try:
+            deployment = submit_teardown(
+                application=target.application,
+                environment=target.environment,
+                workloads=options["workload"],
+                actor=target.actor,
+            )
+        except PlanError as error:
+            # The stored graph needs no Score file: only a name that was typed can be wrong.
+            raise UsageError(
+                "\n".join(f"{each.message} {each.hint}".rstrip() for each in error.problems)
+            ) from error
         self.report(deployment, options)
