@@ -1,6 +1,18 @@
 from __future__ import annotations
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, path
+from django.views.generic import RedirectView
+
+from portal.api.deployments import DeploymentDetailView, DeploymentListView
+from portal.views import deployments
 
 app_name = "portal"
-urlpatterns: list[URLPattern | URLResolver] = []
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", RedirectView.as_view(pattern_name="portal:deployments"), name="home"),
+    path("deployments/", deployments.index, name="deployments"),
+    path("deployments/<int:pk>/", deployments.detail, name="deployment"),
+    path("deployments/<int:pk>/status/", deployments.status, name="deployment-status"),
+    path("deployments/<int:pk>/steps/<int:step_pk>/log/", deployments.log, name="step-log"),
+    path("api/v1/deployments/", DeploymentListView.as_view(), name="api-deployments"),
+    path("api/v1/deployments/<int:pk>/", DeploymentDetailView.as_view(), name="api-deployment"),
+]

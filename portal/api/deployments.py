@@ -1,0 +1,114 @@
+"""REST for deployments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db.models import QuerySet
+from rest_framework import generics, status
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from portal.api.serializers import (
+    DeploymentSerializer,
+    DeploymentSummarySerializer,
+    SubmitSerializer,
+)
+from provisioning.models import Application, Deployment, DeploymentKind, Environment
+from provisioning.services.deployments.submit import submit_deployment, submit_teardown
+
+FILTERS = {
+    "application": "application__name",
+    "environment": "environment__name",
+    "status": "status",
+    "kind": "kind",
+}
+
+
+class DeploymentListView(generics.ListAPIView[Deployment]):
+    """List the deployments that the caller may see, newest first; take new ones."""
+
+    serializer_class = DeploymentSummarySerializer
+
+    def get_queryset(self) -> QuerySet[Deployment]:
+        """Return the caller's deployments, filtered by the query."""
+        query = self.request.query_params
+        rows = visible_deployments(self.request).filter(
+            **{field: query[name] for name, field in FILTERS.items() if name in query}
+        )
+        return rows.order_by("-pk")
+
+    def post(self, request: Request) -> Response:
+        """Submit a deployment or a teardown; answer 202 with its address."""
+        form = SubmitSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        deployment = _submit(form, user_of(request))
+        body = DeploymentSerializer(deployment, context={"request": request}).data
+        return Response(
+            body, status=status.HTTP_202_ACCEPTED, headers={"Location": str(body["url"])}
+        )
+
+
+class DeploymentDetailView(generics.RetrieveAPIView[Deployment]):
+    """Show one deployment with its plan and its steps."""
+
+    serializer_class = DeploymentSerializer
+
+    def get_queryset(self) -> QuerySet[Deployment]:
+        """Return the deployments that the caller may see."""
+        return visible_deployments(self.request)
+
+
+def visible_deployments(request: Request) -> QuerySet[Deployment]:
+    """Return the deployments that the caller may see."""
+    rows = Deployment.objects.visible_to(user_of(request))
+    return rows.select_related("application", "environment", "requested_by")
+
+
+def user_of(request: Request) -> User:
+    """Return the authenticated caller."""
+    user = request.user
+    assert isinstance(user, User)  # noqa: S101 - every view requires authentication
+    return user
+
+
+def _submit(form: SubmitSerializer, actor: User) -> Deployment:
+    data = form.validated_data
+    application = _application(actor, data["application"], data.get("organisation"))
+    environment = Environment.objects.filter(
+        organisation=application.organisation_id, name=data["environment"]
+    ).first()
+    if environment is None:
+        raise ValidationError({"environment": [f"There is no environment {data['environment']}."]})
+    if data["kind"] == DeploymentKind.TEARDOWN:
+        return submit_teardown(
+            application=application,
+            environment=environment,
+            workloads=data.get("workloads"),
+            actor=actor,
+        )
+    return submit_deployment(
+        application=application,
+        environment=environment,
+        files=form.score_files(),
+        actor=actor,
+        commit=data["commit"],
+        upgrade=data["upgrade"],
+    )
+
+
+def _application(actor: User, name: str, organisation: str | None) -> Application:
+    """Return the application if the actor may see it: to others it does not exist."""
+    conditions: dict[str, Any] = {"name": name}
+    if organisation:
+        conditions["organisation__name"] = organisation
+    found = Application.objects.visible_to(actor).filter(**conditions).select_related("team")[:2]
+    if not found:
+        raise NotFound(f"There is no application {name}.")
+    if len(found) > 1:
+        raise ValidationError(
+            {"organisation": [f"Several organisations have an application {name}: name one."]}
+        )
+    return found[0]

@@ -1,0 +1,149 @@
+"""What REST takes and gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from provisioning.models import Deployment, DeploymentKind, Step
+
+FILES_LIMIT = 200
+TEXT_LIMIT = 2_000_000
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """Refuse fields that nobody reads: most often they are misspelt."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict) and (unknown := sorted(set(map(str, data)) - set(self.fields))):
+            known = ", ".join(self.fields)
+            raise serializers.ValidationError(
+                {name: [f"There is no such field. There are {known}."] for name in unknown}
+            )
+        return super().to_internal_value(data)
+
+
+class ScoreFileSerializer(StrictSerializer):
+    """One Score file."""
+
+    name = serializers.CharField(max_length=300)
+    text = serializers.CharField(max_length=TEXT_LIMIT, trim_whitespace=False)
+
+
+class SubmitSerializer(StrictSerializer):
+    """A request to deploy Score files, or to tear workloads down."""
+
+    kind = serializers.ChoiceField(
+        choices=[DeploymentKind.DEPLOY, DeploymentKind.TEARDOWN], default=DeploymentKind.DEPLOY
+    )
+    organisation = serializers.CharField(required=False)
+    application = serializers.CharField()
+    environment = serializers.CharField()
+    score = serializers.CharField(required=False, max_length=TEXT_LIMIT, trim_whitespace=False)
+    files = ScoreFileSerializer(many=True, required=False, allow_empty=False)
+    workloads = serializers.ListField(
+        child=serializers.CharField(), required=False, allow_empty=False
+    )
+    upgrade = serializers.BooleanField(default=False)
+    commit = serializers.CharField(default="", allow_blank=True, max_length=100)
+
+    def validate_files(self, files: list[dict[str, str]]) -> list[dict[str, str]]:
+        """Refuse more files than one application can sensibly have."""
+        if len(files) > FILES_LIMIT:
+            raise serializers.ValidationError(f"No more than {FILES_LIMIT} files are taken.")
+        return files
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Refuse fields that contradict the kind."""
+        given = {"score", "files"} & set(attrs)
+        if attrs["kind"] == DeploymentKind.TEARDOWN:
+            wrong = sorted(given) + [name for name in ("upgrade", "commit") if attrs[name]]
+            if wrong:
+                raise serializers.ValidationError(
+                    {name: ["A teardown takes none."] for name in wrong}
+                )
+            return attrs
+        if len(given) != 1:
+            raise serializers.ValidationError(
+                {"score": ["Give either score (one text) or files (a list of name and text)."]}
+            )
+        if "workloads" in attrs:
+            raise serializers.ValidationError(
+                {"workloads": ["Only a teardown takes them; a deployment covers its files."]}
+            )
+        return attrs
+
+    def score_files(self) -> list[tuple[str, str]]:
+        """Return the files as (name, text)."""
+        data = self.validated_data
+        if "score" in data:
+            return [("score.yaml", data["score"])]
+        return [(file["name"], file["text"]) for file in data["files"]]
+
+
+class StepSerializer(serializers.ModelSerializer[Step]):
+    """One step of a deployment."""
+
+    resource = serializers.CharField(source="resource.uid")
+    resource_id = serializers.UUIDField()
+
+    class Meta:
+        model = Step
+        fields = (
+            "id",
+            "action",
+            "resource",
+            "resource_id",
+            "status",
+            "attempt",
+            "driver_ran",
+            "blocked_by",
+            "error",
+            "started_at",
+            "finished_at",
+        )
+
+
+class DeploymentSummarySerializer(serializers.ModelSerializer[Deployment]):
+    """A deployment in a list."""
+
+    url = serializers.HyperlinkedIdentityField(view_name="portal:api-deployment")
+    application = serializers.CharField(source="application.name", default=None)
+    environment = serializers.CharField(source="environment.name")
+    reason = serializers.CharField(source="status_reason")
+    workloads = serializers.ListField(source="workload_names", child=serializers.CharField())
+    requested_by = serializers.CharField(source="requested_by.username", default=None)
+
+    class Meta:
+        model = Deployment
+        fields: tuple[str, ...] = (
+            "id",
+            "url",
+            "kind",
+            "application",
+            "environment",
+            "workloads",
+            "status",
+            "reason",
+            "requested_by",
+            "commit",
+            "upgrade",
+            "created_at",
+            "started_at",
+            "finished_at",
+        )
+
+
+class DeploymentSerializer(DeploymentSummarySerializer):
+    """A deployment with its plan and its steps; neither holds a secret."""
+
+    steps = serializers.SerializerMethodField()
+
+    class Meta(DeploymentSummarySerializer.Meta):
+        fields = (*DeploymentSummarySerializer.Meta.fields, "plan", "plan_digest", "steps")
+
+    def get_steps(self, deployment: Deployment) -> list[dict[str, Any]]:
+        """Return the steps in the plan's order."""
+        steps = deployment.steps.select_related("resource").order_by("position")
+        return list(StepSerializer(steps, many=True).data)

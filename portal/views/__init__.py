@@ -1,0 +1,3 @@
+"""The pages."""
+
+from __future__ import annotations

@@ -1,0 +1,38 @@
+"""Who sees pages: signed-in people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, cast
+
+from django.contrib.auth.models import User
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse
+from django_htmx.http import HttpResponseClientRefresh
+from django_htmx.middleware import HtmxDetails
+
+P = ParamSpec("P")
+
+
+class PageRequest(HttpRequest):
+    """Be the request of a signed-in person."""
+
+    user: User
+    htmx: HtmxDetails
+
+
+def signed_in(
+    view: Callable[Concatenate[PageRequest, P], HttpResponse],
+) -> Callable[Concatenate[HttpRequest, P], HttpResponse]:
+    """Send others to the login page; a fragment's whole page, lest the form appears inside it."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        if request.user.is_authenticated:
+            return view(cast(PageRequest, request), *args, **kwargs)
+        if "HX-Request" in request.headers:
+            return HttpResponseClientRefresh()
+        return redirect_to_login(request.get_full_path())
+
+    return guarded

@@ -1,0 +1,165 @@
+"""The pages of deployments: the list, one of them, and the parts that renew themselves."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from django.core.paginator import Paginator
+from django.db.models import Prefetch, QuerySet
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.template.loader import render_to_string
+from django.views.decorators.http import require_GET
+from django_htmx.http import HTMX_STOP_POLLING
+
+from portal.views.access import PageRequest, signed_in
+from provisioning.models import (
+    Application,
+    ConsumerState,
+    Deployment,
+    DeploymentStatus,
+    Environment,
+    LogChunk,
+    Resource,
+    ResourceConsumer,
+    ResourceOutput,
+    ResourceState,
+    Step,
+)
+from provisioning.models.deployments import TERMINAL_STATUSES, UNFINISHED_STEP_STATUSES
+
+PAGE_SIZE = 25
+LOG_CHUNKS = 500
+
+
+@require_GET
+@signed_in
+def index(request: PageRequest) -> HttpResponse:
+    """List deployments, newest first; htmx is given the rows alone."""
+    rows = _visible(request).order_by("-pk")
+    chosen = {name: request.GET.get(name, "") for name in ("application", "environment", "status")}
+    if chosen["application"]:
+        rows = rows.filter(application__name=chosen["application"])
+    if chosen["environment"]:
+        rows = rows.filter(environment__name=chosen["environment"])
+    if chosen["status"]:
+        rows = rows.filter(status=chosen["status"])
+    page = Paginator(rows, PAGE_SIZE).get_page(request.GET.get("page"))
+    query = request.GET.copy()
+    query.pop("page", None)
+    context: dict[str, Any] = {"page": page, "chosen": chosen, "query": query.urlencode()}
+    if request.htmx:
+        return render(request, "portal/deployments/_rows.html", context)
+    context |= _choices(request)
+    return render(request, "portal/deployments/list.html", context)
+
+
+@require_GET
+@signed_in
+def detail(request: PageRequest, pk: int) -> HttpResponse:
+    """Show one deployment: its plan, its steps, and what it has brought about."""
+    deployment = get_object_or_404(_visible(request), pk=pk)
+    context = {
+        "deployment": deployment,
+        "plan": _plan(deployment),
+        "live": _live(request, deployment)[0],
+    }
+    return render(request, "portal/deployments/detail.html", context)
+
+
+@require_GET
+@signed_in
+def status(request: PageRequest, pk: int) -> HttpResponse:
+    """Return the live part if it differs from the one `seen`; stop polling once it has ended."""
+    deployment = get_object_or_404(_visible(request), pk=pk)
+    html, digest = _live(request, deployment)
+    if deployment.status in TERMINAL_STATUSES:
+        return HttpResponse(html, status=HTMX_STOP_POLLING)
+    if digest == request.GET.get("seen"):
+        return HttpResponse(status=204)
+    return HttpResponse(html)
+
+
+@require_GET
+@signed_in
+def log(request: PageRequest, pk: int, step_pk: int) -> HttpResponse:
+    """Show the log of a step; htmx is given the log alone, renewed while the step goes on."""
+    deployment = get_object_or_404(_visible(request), pk=pk)
+    step = get_object_or_404(deployment.steps.select_related("resource"), pk=step_pk)
+    newest = LogChunk.objects.filter(step=step).order_by("-attempt", "-sequence")
+    chunks = list(newest[: LOG_CHUNKS + 1])
+    context = {
+        "deployment": deployment,
+        "step": step,
+        "chunks": chunks[:LOG_CHUNKS][::-1],
+        "shortened": len(chunks) > LOG_CHUNKS,
+        "goes_on": step.status in UNFINISHED_STEP_STATUSES,
+    }
+    name = "_log.html" if request.htmx else "log.html"
+    return render(request, f"portal/deployments/{name}", context)
+
+
+def _visible(request: PageRequest) -> QuerySet[Deployment]:
+    rows = Deployment.objects.visible_to(request.user)
+    return rows.select_related("application", "environment", "requested_by")
+
+
+def _choices(request: PageRequest) -> dict[str, Any]:
+    applications = Application.objects.visible_to(request.user)
+    environments = Environment.objects.filter(organisation__in=applications.values("organisation"))
+    return {
+        "applications": applications.order_by("name").values_list("name", flat=True).distinct(),
+        "environments": environments.order_by("name").values_list("name", flat=True).distinct(),
+        "statuses": DeploymentStatus.choices,
+    }
+
+
+def _plan(deployment: Deployment) -> list[dict[str, Any]]:
+    """Return the plan's resources with the aliases bound to each, what changes first."""
+    aliases: dict[str, list[str]] = {}
+    for binding in deployment.plan.get("bindings", []):
+        aliases.setdefault(binding["key"], []).append(f"{binding['workload']}.{binding['alias']}")
+    resources = [
+        {**resource, "aliases": aliases.get(resource["key"], [])}
+        for resource in deployment.plan.get("resources", [])
+    ]
+    return sorted(resources, key=lambda resource: resource["action"] == "unchanged")
+
+
+def _live(request: PageRequest, deployment: Deployment) -> tuple[str, str]:
+    """Return the live part and its digest."""
+    context = {
+        "deployment": deployment,
+        "steps": Step.objects.filter(deployment=deployment)
+        .select_related("resource", "worker")
+        .order_by("position"),
+        "resources": _resources(request, deployment),
+    }
+    content = render_to_string("portal/deployments/_status.html", context, request)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+    frame = {
+        "deployment": deployment,
+        "ended": deployment.status in TERMINAL_STATUSES,
+        "digest": digest,
+        "content": content,
+    }
+    return render_to_string("portal/deployments/_live.html", frame, request), digest
+
+
+def _resources(request: PageRequest, deployment: Deployment) -> QuerySet[Resource]:
+    """Return the plan's resources that exist, with their outputs and active consumers."""
+    keys = [resource["key"] for resource in deployment.plan.get("resources", [])]
+    consumers = ResourceConsumer.objects.filter(state=ConsumerState.ACTIVE)
+    consumers = consumers.select_related("workload__application").order_by("pk")
+    return (
+        Resource.objects.visible_to(request.user)
+        .filter(environment=deployment.environment_id, key__in=keys)
+        .exclude(state=ResourceState.DELETED)
+        .select_related("template_version__template", "owner_team")
+        .prefetch_related(
+            Prefetch("consumers", consumers, to_attr="active_consumers"),
+            Prefetch("outputs", ResourceOutput.objects.order_by("key")),
+        )
+        .order_by("key")
+    )
