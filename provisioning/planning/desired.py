@@ -83,6 +83,24 @@ def refreshed(
     return context, spec_digest(present.version, present.name, present.params, context)
 
 
+def as_it_is(present: ResourceFacts, depends_on: Mapping[str, str]) -> Desired:
+    """Desire a resource to stay as it is."""
+    return Desired(
+        key=present.key,
+        uid=present.uid,
+        name=present.name,
+        type=present.type,
+        class_=present.class_,
+        version=present.version,
+        params=present.params,
+        context=present.context,
+        spec_digest=present.spec_digest,
+        depends_on=depends_on,
+        candidates=(),
+        present=present,
+    )
+
+
 def spec_digest(
     version: VersionFacts, name: str, params: Mapping[str, Any], context: Mapping[str, Any]
 ) -> str:
@@ -170,7 +188,9 @@ def _merged(
     wishes += [Wish(each.application, each.workload, each.alias, each.params) for each in others]
     merged = merge(wishes)
     if not isinstance(merged, Conflict):
-        return merged if merged is not None else (present.params if present else {})
+        if merged is None and present is not None and not _wished_before(present, snapshot):
+            return present.params
+        return merged or {}
     mine = next(
         (
             each
@@ -190,6 +210,15 @@ def _merged(
         )
     )
     return None
+
+
+def _wished_before(present: ResourceFacts, snapshot: Snapshot) -> bool:
+    """Tell whether it was this application that asked for the params there are."""
+    return any(
+        consumer.params is not None
+        for consumer in snapshot.consumers
+        if consumer.key == present.key and consumer.application == snapshot.application
+    )
 
 
 def _settled(

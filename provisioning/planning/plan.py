@@ -159,7 +159,7 @@ class Plan:
         decided = self.to_json()
         del decided["steps"]
         for resource in decided["resources"]:
-            del resource["resource_id"], resource["template"]["version_id"]
+            del resource["resource_id"], resource["reason"], resource["template"]["version_id"]
         text = json.dumps(decided, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 

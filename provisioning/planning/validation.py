@@ -122,7 +122,8 @@ def _told(
                 hint=_did_you_mean(name, known) or f"it takes {', '.join(known) or 'none'}",
             )
     elif error.validator == "required":
-        missing = next(name for name in error.validator_value if repr(name) in error.message)
+        required: Any = error.validator_value
+        missing = next(name for name in required if repr(name) in error.message)
         description = properties.get(missing, {}).get("description", "")
         yield requirement.problem(
             f"The parameter `{missing}` is missing: {template} requires it.",

@@ -1,0 +1,292 @@
+"""Put a plan together: who is bound and released, what is done with each resource, in which steps."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from provisioning.graph.build import order
+from provisioning.planning.desired import Desired, as_it_is
+from provisioning.planning.facts import ConsumerFacts, ResourceFacts, Snapshot
+from provisioning.planning.lifecycle import destroyed_after, edges_after, why_kept
+from provisioning.planning.plan import (
+    Action,
+    Change,
+    Plan,
+    PlannedBinding,
+    PlannedConsumer,
+    PlannedRelease,
+    PlannedResource,
+    PlannedTemplate,
+)
+from provisioning.planning.requirements import Requirement
+from provisioning.planning.steps import dependency_closure, output_dependents, planned_steps
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """Put one plan together from what was settled.
+
+    `names` are the workloads it covers, `requirements` what they declare, `staying` the active
+    consumers of all other workloads, `desired` the settled resources by key.
+    """
+
+    kind: str
+    names: Sequence[str]
+    requirements: Sequence[Requirement]
+    staying: Sequence[ConsumerFacts]
+    desired: Mapping[str, Desired]
+    snapshot: Snapshot
+
+    def plan(self) -> Plan:
+        """Return the plan."""
+        snapshot, desired = self.snapshot, self.desired
+        bindings = self._bindings()
+        releases = self._releases(bindings)
+        consumers = self._consumers()
+        edges = edges_after(desired, snapshot)
+        destroyed = self._destroyed(releases, consumers, edges)
+        edges = {edge: kind for edge, kind in edges.items() if edge[0] not in destroyed}
+        actions = self._actions(edges, releases, destroyed)
+        ensured = self._ensured(actions, edges)
+        return Plan(
+            kind=self.kind,
+            application=snapshot.application,
+            environment=snapshot.environment,
+            workloads=tuple(self.names),
+            resources=self._resources(actions, consumers, edges),
+            bindings=tuple(bindings),
+            releases=tuple(releases),
+            steps=planned_steps(ensured, destroyed, edges, snapshot),
+            touched=self._touched(actions, edges),
+        )
+
+    def _bindings(self) -> list[PlannedBinding]:
+        return [
+            PlannedBinding(
+                workload=each.workload.name,
+                alias=each.declaration.alias,
+                key=each.key,
+                mode=each.declaration.binding.mode,
+                params=each.params,
+                depends_on=tuple(
+                    sorted(target for target, kind in each.depends_on.items() if kind != "output")
+                ),
+                priority=each.declaration.priority,
+            )
+            for each in sorted(
+                self.requirements, key=lambda each: (each.workload.name, each.declaration.alias)
+            )
+        ]
+
+    def _releases(self, bindings: Sequence[PlannedBinding]) -> list[PlannedRelease]:
+        bound = {(each.workload, each.alias): each.key for each in bindings}
+        return sorted(
+            (
+                PlannedRelease(consumer.workload, consumer.alias, consumer.key)
+                for consumer in self.snapshot.consumers
+                if consumer.application == self.snapshot.application
+                and consumer.workload in set(self.names)
+                and bound.get((consumer.workload, consumer.alias)) != consumer.key
+            ),
+            key=lambda each: (each.workload, each.alias),
+        )
+
+    def _consumers(self) -> dict[str, list[PlannedConsumer]]:
+        after: dict[str, list[PlannedConsumer]] = defaultdict(list)
+        for each in self.staying:
+            after[each.key].append(
+                PlannedConsumer(each.application, each.workload, each.alias, each.mode)
+            )
+        for requirement in self.requirements:
+            after[requirement.key].append(
+                PlannedConsumer(
+                    self.snapshot.application,
+                    requirement.workload.name,
+                    requirement.declaration.alias,
+                    requirement.declaration.binding.mode,
+                )
+            )
+        for listed in after.values():
+            listed.sort(key=lambda each: (each.application, each.workload, each.alias))
+        return after
+
+    def _destroyed(
+        self,
+        releases: Sequence[PlannedRelease],
+        consumers: Mapping[str, Sequence[PlannedConsumer]],
+        edges: Mapping[tuple[str, str], str],
+    ) -> set[str]:
+        """Everything this plan lets go of, and what an earlier one of this application left over."""
+        candidates = {each.key for each in releases}
+        candidates |= {
+            target for source, target in self.snapshot.dependencies if source in self.desired
+        }
+        candidates |= {
+            key for key, each in self.snapshot.resources.items() if is_own(each, self.snapshot)
+        }
+        return destroyed_after(candidates, consumers, edges, self.snapshot, self.desired)
+
+    def _actions(
+        self,
+        edges: Mapping[tuple[str, str], str],
+        releases: Sequence[PlannedRelease],
+        destroyed: Iterable[str],
+    ) -> dict[str, Action]:
+        used_before = {
+            each.key
+            for each in self.snapshot.consumers
+            if each.application == self.snapshot.application
+        }
+        actions = {}
+        for key, each in self.desired.items():
+            if each.present is None:
+                actions[key] = Action.CREATE
+            elif each.spec_digest != each.present.spec_digest:
+                actions[key] = Action.UPDATE
+            else:
+                actions[key] = Action.UNCHANGED if key in used_before else Action.REUSE
+        updated = [key for key, action in actions.items() if action is Action.UPDATE]
+        for key in output_dependents(updated, edges):
+            if actions.get(key) not in (Action.CREATE, Action.UPDATE):
+                actions[key] = Action.RECHECK
+        for release in releases:
+            actions.setdefault(release.key, Action.RELEASE)
+        return actions | dict.fromkeys(destroyed, Action.DESTROY)
+
+    def _ensured(
+        self, actions: Mapping[str, Action], edges: Mapping[tuple[str, str], str]
+    ) -> set[str]:
+        """Everything whose input changes, and in the closure of what is used what is not clean."""
+        changing = (Action.CREATE, Action.UPDATE, Action.RECHECK)
+        ensured = {key for key, action in actions.items() if action in changing}
+        used = dependency_closure((each.key for each in self.requirements), edges)
+        unclean = {
+            key
+            for key in used - ensured
+            if (resource := self.snapshot.resources.get(key)) and not resource.clean
+        }
+        takers = output_dependents(unclean, edges) & used
+        return ensured | unclean | takers
+
+    def _touched(
+        self, actions: Mapping[str, Action], edges: Mapping[tuple[str, str], str]
+    ) -> frozenset[str]:
+        changing = (Action.CREATE, Action.UPDATE, Action.RECHECK, Action.DESTROY)
+        touched = {key for key, action in actions.items() if action in changing}
+        before, after = set(self.snapshot.dependencies.items()), set(edges.items())
+        return frozenset(touched | {source for (source, _), _ in before ^ after})
+
+    def _resources(
+        self,
+        actions: Mapping[str, Action],
+        consumers: Mapping[str, Sequence[PlannedConsumer]],
+        edges: Mapping[tuple[str, str], str],
+    ) -> tuple[PlannedResource, ...]:
+        needs: dict[str, dict[str, str]] = defaultdict(dict)
+        for (source, target), kind in {**self.snapshot.dependencies, **edges}.items():
+            needs[source][target] = kind
+        inside = ((key, target) for key in actions for target in needs[key] if target in actions)
+        return tuple(
+            self._resource(
+                key, actions, consumers.get(key, ()), {t: needs[key][t] for t in sorted(needs[key])}
+            )
+            for key in order(actions, inside)
+        )
+
+    def _resource(
+        self,
+        key: str,
+        actions: Mapping[str, Action],
+        consumers: Sequence[PlannedConsumer],
+        depends_on: Mapping[str, str],
+    ) -> PlannedResource:
+        each = self.desired.get(key) or as_it_is(self.snapshot.resources[key], depends_on)
+        present = each.present
+        action = actions[key]
+        changes = _changes(each) if action is Action.UPDATE else ()
+        return PlannedResource(
+            key=key,
+            uid=each.uid,
+            name=each.name,
+            type=each.type,
+            class_=each.class_,
+            action=action,
+            reason=self._reason(each, action, actions, consumers, changes),
+            template=PlannedTemplate(
+                each.version.id,
+                each.version.template,
+                each.version.version,
+                each.version.digest,
+                each.version.driver,
+            ),
+            params=each.params,
+            context=each.context,
+            spec_digest=each.spec_digest,
+            resource_id=present.id if present else "",
+            deletion_policy=each.version.deletion_policy,
+            depends_on=each.depends_on,
+            consumers=tuple(consumers),
+            changes=changes,
+            candidates=each.candidates,
+        )
+
+    def _reason(
+        self,
+        each: Desired,
+        action: Action,
+        actions: Mapping[str, Action],
+        consumers: Sequence[PlannedConsumer],
+        changes: Sequence[Change],
+    ) -> str:
+        present = each.present
+        if action is Action.CREATE:
+            return "nothing in the environment has this key yet"
+        if action is Action.UPDATE:
+            return f"changes {', '.join(change.param for change in changes)}"
+        if action is Action.RECHECK:
+            updated = sorted(key for key in each.depends_on if actions.get(key) in _MAY_CHANGE)
+            return f"may update after {', '.join(updated)}"
+        if action is Action.DESTROY:
+            return "nothing uses it any more"
+        assert present is not None  # noqa: S101 - all other actions are about existing resources
+        if action is Action.RELEASE:
+            names = [f"{one.application}/{one.workload}" for one in consumers]
+            return why_kept(present, names, self.snapshot.dependencies)
+        if not present.clean:
+            return "is not finished yet and will be brought about"
+        if action is Action.REUSE:
+            return f"made by application {present.created_by}, and there is no difference"
+        return "is as it shall be"
+
+
+_MAY_CHANGE = (Action.UPDATE, Action.RECHECK)
+
+
+def _changes(each: Desired) -> tuple[Change, ...]:
+    present = each.present
+    assert present is not None  # noqa: S101 - only what exists is updated
+    before, after = dict(present.params), dict(each.params)
+    changes = [
+        Change(param, before.get(param), after.get(param))
+        for param in sorted({*before, *after})
+        if before.get(param) != after.get(param)
+    ]
+    if present.version.id != each.version.id:
+        changes.append(Change("template version", present.version.version, each.version.version))
+    if present.context != each.context:
+        changed = [
+            part
+            for part in sorted({*present.context, *each.context})
+            if present.context.get(part) != each.context.get(part)
+        ]
+        changes += [
+            Change(part, present.context.get(part), each.context.get(part)) for part in changed
+        ]
+    return tuple(changes)
+
+
+def is_own(present: ResourceFacts, snapshot: Snapshot) -> bool:
+    """Tell whether the application that is deployed made this live resource."""
+    return present.created_by == snapshot.application and not present.deleting
