@@ -1,0 +1,203 @@
+"""Write what a plan wants into the resources, their dependencies and their consumers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.utils import timezone
+
+from provisioning.models import (
+    ConsumerState,
+    Deployment,
+    Resource,
+    ResourceConsumer,
+    ResourceDependency,
+    ResourceState,
+    StepAction,
+    Workload,
+)
+from provisioning.planning.plan import Action, Plan, PlannedBinding, PlannedResource
+from provisioning.services import transitions
+
+LEFT_AS_THEY_ARE = (Action.RELEASE, Action.DESTROY)
+
+
+def write_desired(
+    deployment: Deployment,
+    plan: Plan,
+    resources: Mapping[str, Resource],
+    workloads: Mapping[str, Workload],
+    *,
+    actor: str,
+) -> dict[str, Resource]:
+    """Make the desired rows be as the plan says; return its resources by key.
+
+    `resources` are those that exist, locked, by key; `workloads` the application's, by name.
+    """
+    wanted = [planned for planned in plan.resources if planned.action not in LEFT_AS_THEY_ARE]
+    by_key = dict(resources)
+    by_key |= _create(
+        deployment, [planned for planned in wanted if planned.key not in by_key], actor
+    )
+    _update(deployment, [planned for planned in wanted if planned.key in resources], resources)
+    _mark_changing(deployment, plan, by_key, actor)
+    _write_dependencies(wanted, by_key)
+    _write_consumers(deployment, plan, by_key, workloads, actor)
+    return by_key
+
+
+def _create(
+    deployment: Deployment, wanted: list[PlannedResource], actor: str
+) -> dict[str, Resource]:
+    application = deployment.application
+    created = [
+        Resource(
+            environment=deployment.environment,
+            owner_team=application.team,
+            created_by=application,
+            key=planned.key,
+            name=planned.name,
+            uid=planned.uid,
+            type=planned.type,
+            class_name=planned.class_,
+            **_desired(planned),
+        )
+        for planned in wanted
+        if application is not None
+    ]
+    transitions.begin(created, ResourceState.PROVISIONING, actor=actor, deployment=deployment)
+    return {resource.key: resource for resource in created}
+
+
+def _update(
+    deployment: Deployment, wanted: list[PlannedResource], resources: Mapping[str, Resource]
+) -> None:
+    changed = []
+    for planned in wanted:
+        resource = resources[planned.key]
+        desired = _desired(planned)
+        if any(getattr(resource, field) != value for field, value in desired.items()):
+            for field, value in desired.items():
+                setattr(resource, field, value)
+            resource.updated_at = timezone.now()
+            changed.append(resource)
+    Resource.objects.bulk_update(changed, [*_DESIRED_FIELDS, "updated_at"], batch_size=500)
+
+
+_DESIRED_FIELDS = ("template_version_id", "params", "context", "spec_digest", "deletion_policy")
+
+
+def _desired(planned: PlannedResource) -> dict[str, Any]:
+    return {
+        "template_version_id": planned.template.version_id,
+        "params": dict(planned.params),
+        "context": dict(planned.context),
+        "spec_digest": planned.spec_digest,
+        "deletion_policy": planned.deletion_policy,
+    }
+
+
+def _mark_changing(
+    deployment: Deployment, plan: Plan, resources: Mapping[str, Resource], actor: str
+) -> None:
+    """Let the states tell what the steps will do."""
+    actions = {step.key: step.action for step in plan.steps}
+    updated = {planned.key for planned in plan.resources if planned.action == Action.UPDATE}
+    deleting = [resources[key] for key, do in actions.items() if do == StepAction.DESTROY]
+    updating = [
+        resources[key]
+        for key, do in actions.items()
+        if do == StepAction.ENSURE
+        and key in updated
+        and resources[key].state == ResourceState.ACTIVE
+    ]
+    transitions.move_all(deleting, ResourceState.DELETING, actor=actor, deployment=deployment)
+    transitions.move_all(updating, ResourceState.UPDATING, actor=actor, deployment=deployment)
+
+
+def _write_dependencies(
+    wanted: Iterable[PlannedResource], resources: Mapping[str, Resource]
+) -> None:
+    """Make the edges from each planned resource be exactly those that the plan names."""
+    edges = {
+        (resources[planned.key].pk, resources[target].pk): kind
+        for planned in wanted
+        for target, kind in planned.depends_on.items()
+    }
+    sources = [resources[planned.key].pk for planned in wanted]
+    stored = ResourceDependency.objects.filter(source__in=sources)
+    gone = [edge.pk for edge in stored if (edge.source_id, edge.target_id) not in edges]
+    ResourceDependency.objects.filter(pk__in=gone).delete()
+    ResourceDependency.objects.bulk_create(
+        [
+            ResourceDependency(source_id=source, target_id=target, kind=kind)
+            for (source, target), kind in edges.items()
+        ],
+        update_conflicts=True,
+        unique_fields=["source", "target"],
+        update_fields=["kind"],
+    )
+
+
+def _write_consumers(
+    deployment: Deployment,
+    plan: Plan,
+    resources: Mapping[str, Resource],
+    workloads: Mapping[str, Workload],
+    actor: str,
+) -> None:
+    """Release what the plan releases, move what it binds elsewhere, and add what it binds anew."""
+    active = {
+        (consumer.workload.name, consumer.alias): consumer
+        for consumer in ResourceConsumer.objects.select_for_update(no_key=True, of=("self",))
+        .select_related("workload")
+        .filter(workload__in=workloads.values(), state=ConsumerState.ACTIVE)
+        .order_by("pk")
+    }
+    leaving = {(release.workload, release.alias) for release in plan.releases}
+    joining: list[ResourceConsumer] = []
+    for binding in plan.bindings:
+        place = (binding.workload, binding.alias)
+        resource = resources[binding.key]
+        consumer = active.get(place)
+        if consumer is not None and consumer.resource_id == resource.pk:
+            _keep(consumer, binding)
+            leaving.discard(place)
+            continue
+        if consumer is not None:
+            leaving.add(place)
+        joining.append(
+            ResourceConsumer(
+                resource=resource,
+                workload=workloads[binding.workload],
+                deployment=deployment,
+                alias=binding.alias,
+                **_asked(binding),
+            )
+        )
+    transitions.move_all(
+        [active[place] for place in sorted(leaving) if place in active],
+        ConsumerState.RELEASED,
+        actor=actor,
+        deployment=deployment,
+        ended_at=timezone.now(),
+    )
+    transitions.begin(joining, ConsumerState.ACTIVE, actor=actor, deployment=deployment)
+
+
+def _asked(binding: PlannedBinding) -> dict[str, Any]:
+    return {
+        "mode": binding.mode,
+        "params": None if binding.params is None else dict(binding.params),
+        "depends_on": list(binding.depends_on),
+        "priority": binding.priority,
+    }
+
+
+def _keep(consumer: ResourceConsumer, binding: PlannedBinding) -> None:
+    asked = _asked(binding)
+    if any(getattr(consumer, field) != value for field, value in asked.items()):
+        for field, value in asked.items():
+            setattr(consumer, field, value)
+        consumer.save(update_fields=list(asked))

@@ -1,0 +1,79 @@
+"""What a deployment asks for, and how its plan is made from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from provisioning import snapshot
+from provisioning.encryption import decrypt
+from provisioning.exceptions import ConductorError
+from provisioning.models import Application, Deployment, DeploymentKind, Environment, Resource
+from provisioning.models.resources import LIVE_RESOURCE_STATES
+from provisioning.planning.decide import decide, decide_teardown
+from provisioning.planning.facts import Snapshot
+from provisioning.planning.plan import Action, Plan
+from provisioning.score.document import parse_application
+from provisioning.score.workload import Workload
+
+MOST_PLANS = 5
+
+
+class UnsteadyError(ConductorError):
+    """Say that the environment changed faster than a plan could be made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for: the workloads to be there, or the names of those to be removed."""
+
+    workloads: Sequence[Workload] = ()
+    names: Sequence[str] | None = None
+    teardown: bool = False
+    upgrade: bool = False
+
+    @classmethod
+    def of(cls, deployment: Deployment) -> Request:
+        """Read again what a stored deployment asks for."""
+        if deployment.kind == DeploymentKind.TEARDOWN:
+            return cls(names=tuple(deployment.workload_names), teardown=True)
+        files = [(file, text) for file, text in json.loads(decrypt(deployment.score))]
+        return cls(workloads=parse_application(files), upgrade=deployment.upgrade)
+
+    def plan(self, facts: Snapshot) -> Plan:
+        """Plan on a snapshot; raise PlanError with every problem."""
+        if self.teardown:
+            return decide_teardown(self.names, facts)
+        return decide(self.workloads, facts, upgrade=self.upgrade)
+
+    def plan_on_locked(
+        self, application: Application, environment: Environment
+    ) -> tuple[Plan, dict[str, Resource]]:
+        """Plan on a fresh snapshot; return the plan and its existing resources, locked, by key.
+
+        The environment must be locked. A destroy that ends between the snapshot and the row locks
+        makes the plan stale, so it is made again.
+        """
+        for _ in range(MOST_PLANS):
+            plan = self.plan(snapshot.take(application, environment))
+            named = _keys(plan)
+            locked = {
+                resource.key: resource
+                for resource in Resource.objects.select_for_update(no_key=True)
+                .filter(environment=environment, key__in=named, state__in=LIVE_RESOURCE_STATES)
+                .order_by("pk")
+            }
+            created = {each.key for each in plan.resources if each.action is Action.CREATE}
+            if named <= locked.keys() | created:
+                return plan, locked
+        raise UnsteadyError(
+            f"The resources of {environment.name} change faster than a plan can be made; try again."
+        )
+
+
+def _keys(plan: Plan) -> set[str]:
+    """Collect the keys of all resources that a plan names."""
+    keys = {planned.key for planned in plan.resources} | {step.key for step in plan.steps}
+    keys |= {release.key for release in plan.releases}
+    return keys.union(*(planned.depends_on for planned in plan.resources))

@@ -1,0 +1,172 @@
+"""Take a request: plan it, store it, and start it at once if nothing is in its way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.utils import timezone
+
+from provisioning import snapshot
+from provisioning.encryption import encrypt
+from provisioning.exceptions import ConductorError
+from provisioning.models import (
+    Application,
+    Deployment,
+    DeploymentKind,
+    DeploymentStatus,
+    Environment,
+)
+from provisioning.models.deployments import NOT_STARTED_STATUSES
+from provisioning.planning.plan import Plan
+from provisioning.score.document import parse_application
+from provisioning.services import transitions
+from provisioning.services.deployments.requests import Request
+from provisioning.services.deployments.start import replan, start, start_waiting, store_plan
+from provisioning.services.locks import lock_environment
+
+Files = Sequence[tuple[str, str]]
+"""Score texts: (file, text) pairs."""
+
+
+class NotConfirmableError(ConductorError):
+    """Refuse to confirm a deployment that does not ask for it."""
+
+
+def plan_deployment(
+    *, application: Application, environment: Environment, files: Files, upgrade: bool = False
+) -> Plan:
+    """Tell what deploying these Score files would do; write nothing.
+
+    Raises ScoreError or PlanError with every problem.
+    """
+    request = Request(workloads=parse_application(files), upgrade=upgrade)
+    return request.plan(snapshot.take(application, environment))
+
+
+def plan_teardown(
+    *, application: Application, environment: Environment, workloads: Sequence[str] | None = None
+) -> Plan:
+    """Tell what removing these workloads (None: all of the application) would do; write nothing."""
+    request = Request(names=None if workloads is None else tuple(workloads), teardown=True)
+    return request.plan(snapshot.take(application, environment))
+
+
+def submit_deployment(
+    *,
+    application: Application,
+    environment: Environment,
+    files: Files,
+    actor: User | None,
+    commit: str = "",
+    upgrade: bool = False,
+    retry_of: Deployment | None = None,
+) -> Deployment:
+    """Store a deployment of these Score files, and start it if nothing is in its way.
+
+    It is `running`, `succeeded` (there was nothing to do) or `waiting` (`status_reason` names the
+    blocker) afterwards. Raises ScoreError or PlanError with every problem; nothing is stored then.
+    """
+    request = Request(workloads=parse_application(files), upgrade=upgrade)
+    deployment = Deployment(
+        kind=DeploymentKind.DEPLOY,
+        application=application,
+        environment=environment,
+        score=encrypt(json.dumps([list(file) for file in files])),
+        upgrade=upgrade,
+        commit=commit,
+        requested_by=actor,
+        retry_of=retry_of,
+    )
+    return _submit(deployment, application, request, actor)
+
+
+def submit_teardown(
+    *,
+    application: Application,
+    environment: Environment,
+    workloads: Sequence[str] | None,
+    actor: User | None,
+    commit: str = "",
+    retry_of: Deployment | None = None,
+) -> Deployment:
+    """Store the removal of these workloads (None: all of the application); see `submit_deployment`."""
+    names = None if workloads is None else tuple(workloads)
+    deployment = Deployment(
+        kind=DeploymentKind.TEARDOWN,
+        application=application,
+        environment=environment,
+        commit=commit,
+        requested_by=actor,
+        retry_of=retry_of,
+    )
+    return _submit(deployment, application, Request(names=names, teardown=True), actor)
+
+
+def confirm_deployment(*, deployment: Deployment, actor: User | None) -> Deployment:
+    """Agree to the changed plan that a deployment shows, and let it go on.
+
+    If the plan has changed once more, the deployment shows the newest and asks again. Raises
+    NotConfirmableError if it does not ask.
+    """
+    with transaction.atomic():
+        lock_environment(deployment.environment)
+        deployment = Deployment.objects.select_for_update(no_key=True).get(pk=deployment.pk)
+        if deployment.status != DeploymentStatus.PENDING_CONFIRMATION:
+            raise NotConfirmableError(
+                f"Deployment {deployment.pk} is {deployment.get_status_display().lower()} and asks "
+                "for no confirmation."
+            )
+        transitions.move(
+            deployment,
+            DeploymentStatus.WAITING,
+            actor=_name(actor),
+            reason="The changed plan was confirmed.",
+            status_reason="",
+        )
+        replan(deployment)
+    deployment.refresh_from_db()
+    return deployment
+
+
+def _submit(
+    deployment: Deployment, application: Application, request: Request, actor: User | None
+) -> Deployment:
+    with transaction.atomic():
+        lock_environment(deployment.environment)
+        if _supersede(deployment, actor):
+            start_waiting(deployment.environment)
+        plan, resources = request.plan_on_locked(application, deployment.environment)
+        store_plan(deployment, plan)
+        transitions.begin([deployment], DeploymentStatus.WAITING, actor=_name(actor))
+        start(deployment, plan, resources, request.workloads, actor=_name(actor))
+    return deployment
+
+
+def _supersede(newer: Deployment, actor: User | None) -> bool:
+    """Let the newer deployment take the place of those that have not started."""
+    older = list(
+        Deployment.objects.select_for_update(no_key=True)
+        .filter(
+            application=newer.application,
+            environment=newer.environment,
+            status__in=NOT_STARTED_STATUSES,
+        )
+        .order_by("pk")
+    )
+    reason = "A newer deployment of the same application and environment took its place."
+    transitions.move_all(
+        older,
+        DeploymentStatus.SUPERSEDED,
+        actor=_name(actor),
+        reason=reason,
+        status_reason=reason,
+        finished_at=timezone.now(),
+    )
+    return bool(older)
+
+
+def _name(actor: User | None) -> str:
+    return actor.get_username() if actor else transitions.SYSTEM

@@ -1,0 +1,87 @@
+"""What a workload gets from its resources."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.contrib.auth.models import User
+
+from provisioning.encryption import decrypt
+from provisioning.exceptions import ConductorError
+from provisioning.models import Application, ConsumerState, Environment, Resource, ResourceConsumer
+from provisioning.services import audit
+
+MASK = "••••••"
+
+
+class RevealRefusedError(ConductorError):
+    """Refuse to show secrets to somebody who is not of the application's team."""
+
+
+def resolved_outputs(
+    *,
+    application: Application,
+    environment: Environment,
+    workload: str | None = None,
+    reveal: bool = False,
+    actor: User | None,
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return `{workload: {alias: {output: value}}}` of an application in an environment.
+
+    Sensitive values are masked. With `reveal` they are not; that is audited, and allowed to staff
+    and to members of the application's team. Raises RevealRefusedError.
+    """
+    if reveal:
+        _check_may_reveal(application, actor)
+    consumers = ResourceConsumer.objects.filter(
+        workload__application=application,
+        workload__environment=environment,
+        state=ConsumerState.ACTIVE,
+    )
+    if workload is not None:
+        consumers = consumers.filter(workload__name=workload)
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for consumer in (
+        consumers.select_related("workload", "resource")
+        .prefetch_related("resource__outputs")
+        .order_by("workload__name", "alias")
+    ):
+        values, sensitive = stored_outputs(consumer.resource, reveal=reveal)
+        found.setdefault(consumer.workload.name, {})[consumer.alias] = values
+        if reveal and sensitive:
+            audit.record(
+                actor=actor,
+                action="outputs.revealed",
+                subject_type="resource",
+                subject_id=consumer.resource_id,
+                subject=consumer.resource.key,
+                reason=f"For {consumer.workload.name}: {consumer.alias}: "
+                f"{', '.join(sorted(sensitive))}.",
+            )
+    return found
+
+
+def stored_outputs(
+    resource: Resource, *, reveal: bool = True
+) -> tuple[dict[str, Any], frozenset[str]]:
+    """Return a resource's outputs, and the names of the sensitive ones, masked unless `reveal`."""
+    values: dict[str, Any] = {}
+    sensitive = set()
+    for output in sorted(resource.outputs.all(), key=lambda output: output.key):
+        values[output.key] = output.value
+        if output.sensitive:
+            sensitive.add(output.key)
+            values[output.key] = json.loads(decrypt(output.ciphertext)) if reveal else MASK
+    return values, frozenset(sensitive)
+
+
+def _check_may_reveal(application: Application, actor: User | None) -> None:
+    if actor is None or not (
+        actor.is_staff or application.team.memberships.filter(user=actor).exists()
+    ):
+        who = actor.get_username() if actor else "somebody unknown"
+        raise RevealRefusedError(
+            f"The secrets of {application.name} are shown only to staff and to members of its team "
+            f"{application.team.name}, and {who} is neither."
+        )

@@ -1,0 +1,126 @@
+"""What a running driver can ask of its worker: see `provisioning.drivers.base.Run`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+
+from provisioning.drivers.base import LeaseLostError
+from provisioning.encryption import decrypt_bytes, encrypt_bytes, mac_bytes
+from provisioning.models import StateVersion, Step, StepStatus
+from provisioning.workers.logs import Log, Mask
+
+STATE_VERSIONS_KEPT = 10
+PASSED_ON = (
+    "PATH", "LANG", "LC_ALL", "TZ", "TMPDIR",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "CONDUCTOR_FAKE_LEDGER",
+)  # fmt: skip
+FOR_DRIVERS = "CONDUCTOR_DRIVER_ENV_"
+"""A variable with this prefix reaches every driver's tool without it, such as cloud credentials."""
+
+_SHIP_SQL = """
+INSERT INTO provisioning_stateversion
+    (resource_id, number, step_id, attempt, data, size, digest, created_at)
+SELECT step.resource_id,
+       COALESCE((SELECT max(number) FROM provisioning_stateversion
+                 WHERE resource_id = step.resource_id), 0) + 1,
+       step.id, step.attempt, %s, %s, %s, clock_timestamp()
+FROM provisioning_step step
+WHERE step.id = %s AND step.attempt = %s AND step.status = %s
+FOR SHARE OF step
+RETURNING number
+"""
+
+
+class StepRun:
+    """Implement `Run` for one attempt at a step."""
+
+    def __init__(self, step: Step, *, lost: Callable[[], bool], driver: str) -> None:
+        self._step = step
+        self._lost = lost
+        self._mask = Mask()
+        self._log = Log(step, self._mask)
+        self.attempt = step.attempt
+        self.deadline: float | None = None
+        self.work_folder = work_folder(step)
+        self.work_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.work_folder.chmod(0o700)
+        self.environment = _environment(self.work_folder, driver)
+
+    def log(self, text: str, *, stream: str = "stdout", level: str = "info") -> None:
+        """Store log text, secrets masked; see `Run.log`."""
+        self._log.add(text, stream, level)
+
+    def mask(self, value: object) -> None:
+        """Keep a secret out of every log line from now on; lists and objects count by value."""
+        self._mask.add(value)
+
+    def masked(self, text: str) -> str:
+        """Return the text without this run's secrets."""
+        return self._mask.hide(text)
+
+    def holds_secret(self, value: object) -> bool:
+        """Tell whether a JSON value contains one of this run's secrets."""
+        return self._mask.occurs_in(value)
+
+    def should_stop(self) -> str | None:
+        """Return why the run must stop, or None; also passes waiting log lines on."""
+        if self._lost():
+            return "lease lost"
+        self._log.flush_if_due()
+        return None
+
+    def load_state(self) -> bytes | None:
+        """Return the newest stored state of the resource."""
+        newest = (
+            StateVersion.objects.filter(resource_id=self._step.resource_id)
+            .order_by("-number")
+            .first()
+        )
+        return decrypt_bytes(bytes(newest.data)) if newest else None
+
+    def ship_state(self, state: bytes) -> None:
+        """Store a new version of the state, encrypted; raise LeaseLostError if the step is not ours."""
+        values: list[Any] = [
+            encrypt_bytes(state), len(state), mac_bytes(state),
+            self._step.pk, self.attempt, StepStatus.RUNNING,
+        ]  # fmt: skip
+        with connection.cursor() as cursor:
+            cursor.execute(_SHIP_SQL, values)
+            row = cursor.fetchone()
+        if row is None:
+            raise LeaseLostError(
+                f"The state of step {self._step.pk} was not stored: another worker has taken it."
+            )
+        StateVersion.objects.filter(
+            resource_id=self._step.resource_id, number__lte=row[0] - STATE_VERSIONS_KEPT
+        ).delete()
+
+    def close(self) -> None:
+        """Store the rest of the log."""
+        self._log.close()
+
+
+def work_folder(step: Step) -> Path:
+    """Return the folder for the tools of a step's resource; it survives attempts."""
+    return Path(settings.CONDUCTOR_WORK_DIR) / str(step.resource_id)
+
+
+def _environment(home: Path, driver: str) -> dict[str, str]:
+    """Choose what a tool may see of the worker's environment.
+
+    That is PASSED_ON and what the operator chose with FOR_DRIVERS; the address of the PostgreSQL
+    administrator reaches the `postgres` driver only.
+    """
+    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    environment["HOME"] = str(home)
+    if driver == "postgres":
+        environment["CONDUCTOR_POSTGRES_ADMIN_URL"] = settings.CONDUCTOR_POSTGRES_ADMIN_URL()
+    chosen = (name for name in os.environ if name.startswith(FOR_DRIVERS))
+    return environment | {name.removeprefix(FOR_DRIVERS): os.environ[name] for name in chosen}

@@ -1,0 +1,242 @@
+"""Run one claimed step: give its driver the input, and store what comes of it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import InterfaceError, OperationalError
+from django.db.models import F
+from django.db.models.functions import Now
+
+from provisioning.drivers import get_driver
+from provisioning.drivers.base import (
+    ANY_OUTPUT,
+    Driver,
+    DriverError,
+    DriverInput,
+    DriverResult,
+    LeaseLostError,
+    Output,
+    StoppedError,
+    declared_sensitive,
+)
+from provisioning.drivers.supervisor import printable
+from provisioning.encryption import mac
+from provisioning.exceptions import ConductorError
+from provisioning.models import Resource, ResourceState, Step, StepAction, StepStatus
+from provisioning.models.resources import LIVE_RESOURCE_STATES
+from provisioning.planning.references import keys_in, sensitive_params, substitute_bound
+from provisioning.services.catalog import unpack
+from provisioning.services.deployments import finish
+from provisioning.services.outputs import stored_outputs
+from provisioning.workers.lease import Lease, lease_time
+from provisioning.workers.run import StepRun
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = (1.0, 4.0)
+"""A driver that says trying again may help is tried again after these pauses, by the same worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What one attempt is about: the driver, its input, and the keyed digest of that input."""
+
+    resource: Resource
+    driver: Driver
+    input: DriverInput
+    mac: str
+
+
+def run_step(step: Step) -> None:
+    """Do a claimed step's work, and end the step; a step that was lost is left to its new owner."""
+    try:
+        for pause in (*RETRY_SECONDS, None):
+            if not _attempt(step, pause):
+                break
+    except LeaseLostError as error:
+        logger.warning("%s", error)
+
+
+def _attempt(step: Step, pause: float | None) -> bool:
+    """Try once; return whether to try again, which is after the pause, with the next attempt."""
+    with Lease(step) as lease:
+        run = StepRun(step, lost=lease.lost, driver=step.resource.template_version.template.driver)
+        try:
+            _work(step, run)
+        except (LeaseLostError, OperationalError, InterfaceError):
+            raise  # whoever has the step after the lease goes on with it
+        except StoppedError as error:
+            if error.reason == "lease lost":
+                raise LeaseLostError(f"Step {step.pk} was stopped: its lease was lost.") from error
+            _fail(step, run, str(error))
+        except DriverError as error:
+            if pause is not None and not error.permanent:
+                run.log(f"{error}\nTrying again in {pause:g} s.\n", level="warning")
+                _pause(pause, run)
+                run.close()
+                _next_attempt(step)
+                return True
+            _fail(step, run, str(error))
+        except ConductorError as error:
+            _fail(step, run, str(error))
+        except Exception as error:
+            # The message may hold anything, so it goes to the worker's own log only.
+            logger.exception("Step %s failed unexpectedly.", step.pk)
+            _fail(
+                step,
+                run,
+                f"An unexpected error ({type(error).__name__}) in the driver; the worker's log has "
+                "the details.",
+            )
+        run.close()
+        return False
+
+
+def _work(step: Step, run: StepRun) -> None:
+    if step.action == StepAction.DESTROY:
+        _destroy(step, run)
+    else:
+        _ensure(step, run)
+
+
+def _ensure(step: Step, run: StepRun) -> None:
+    task = _task(step, run)
+    resource = task.resource
+    settled = resource.state in (ResourceState.ACTIVE, ResourceState.UPDATING)
+    if settled and resource.applied_mac and resource.applied_mac == task.mac:
+        run.log("Nothing to do: the input is what was applied last.\n")
+        finish.finish_unchanged(step, resource.spec_digest)
+        return
+    finish.begin_ensure(step)
+    result = task.driver.ensure(task.input, run)
+    sensitive = _sensitive(task, result, run)
+    _check_declared(task.input.outputs, result)
+    _remove_work_folder(step, run)
+    finish.finish_ensure(
+        step,
+        outputs=result.outputs,
+        sensitive=sensitive,
+        mac=task.mac,
+        state=result.state_location,
+    )
+
+
+def _destroy(step: Step, run: StepRun) -> None:
+    reason = finish.begin_destroy(step)
+    if reason:
+        run.log(f"{reason}\n")
+        return
+    task = _task(step, run, gone=True)
+    task.driver.destroy(task.input, run)
+    _remove_work_folder(step, run)
+    finish.finish_destroy(step)
+
+
+def _task(step: Step, run: StepRun, *, gone: bool = False) -> _Task:
+    """Read what the driver needs; with `gone`, references that lead nowhere any more stay as text."""
+    resource = Resource.objects.select_related("template_version__template").get(
+        pk=step.resource_id
+    )
+    version = resource.template_version
+    values, secret = _dependency_outputs(resource, run)
+    previous, own_secret = stored_outputs(resource)
+    for key in own_secret:
+        run.mask(previous[key])
+    try:
+        params = substitute_bound(resource.params, values, version.params_schema)
+    except ConductorError:
+        if not gone:
+            raise
+        params = dict(resource.params)
+    hidden = sensitive_params(resource.params, secret)
+    for name in hidden:
+        run.mask(params[name])
+    driver_input = DriverInput(
+        resource_id=str(resource.pk),
+        uid=resource.uid,
+        type=resource.type,
+        class_=resource.class_name,
+        name=resource.name,
+        params=params,
+        sensitive_params=hidden,
+        content=unpack(version),
+        content_digest=version.digest,
+        config=version.config,
+        outputs=tuple(Output(**output) for output in version.outputs),
+        context=resource.context,
+        previous_outputs=previous,
+    )
+    applied = {"version": version.digest, "params": params, "context": resource.context}
+    return _Task(resource, get_driver(version.template.driver), driver_input, mac(applied))
+
+
+def _dependency_outputs(
+    resource: Resource, run: StepRun
+) -> tuple[dict[str, Mapping[str, Any]], dict[str, frozenset[str]]]:
+    """Read the outputs that the params use, by key, and which of them are sensitive."""
+    values: dict[str, Mapping[str, Any]] = {}
+    secret: dict[str, frozenset[str]] = {}
+    for needed in Resource.objects.filter(
+        environment=resource.environment_id,
+        key__in=keys_in(resource.params),
+        state__in=LIVE_RESOURCE_STATES,
+    ):
+        values[needed.key], secret[needed.key] = stored_outputs(needed)
+        for name in secret[needed.key]:
+            run.mask(values[needed.key][name])
+    return values, secret
+
+
+def _sensitive(task: _Task, result: DriverResult, run: StepRun) -> frozenset[str]:
+    """Name the outputs to encrypt: declared so, called so by the driver, or made from a secret."""
+    sensitive = declared_sensitive(task.input.outputs, result.outputs) | result.sensitive
+    for name in sensitive & result.outputs.keys():
+        run.mask(result.outputs[name])
+    return sensitive | {name for name, value in result.outputs.items() if run.holds_secret(value)}
+
+
+def _check_declared(declared: tuple[Output, ...], result: DriverResult) -> None:
+    missing = sorted(
+        output.name
+        for output in declared
+        if output.name != ANY_OUTPUT and output.name not in result.outputs
+    )
+    if missing:
+        raise DriverError(
+            f"The driver did not deliver the declared output {', '.join(missing)}.", permanent=True
+        )
+
+
+def _remove_work_folder(step: Step, run: StepRun) -> None:
+    """Remove what the tool left, while no other attempt can have begun to use it."""
+    if run.should_stop() == "lease lost":
+        raise LeaseLostError(f"The lease of step {step.pk} was lost while its driver ran.")
+    shutil.rmtree(run.work_folder, ignore_errors=True)
+
+
+def _fail(step: Step, run: StepRun, message: str) -> None:
+    message = run.masked(printable(message))
+    run.log(message + "\n", level="error")
+    finish.fail_step(step, message)
+
+
+def _pause(seconds: float, run: StepRun) -> None:
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        if run.should_stop():
+            raise LeaseLostError("The lease was lost between two attempts.")
+        time.sleep(min(left, 0.05))
+
+
+def _next_attempt(step: Step) -> None:
+    """Count one more attempt of the same worker; raise LeaseLostError."""
+    mine = Step.objects.filter(pk=step.pk, attempt=step.attempt, status=StepStatus.RUNNING)
+    if not mine.update(attempt=F("attempt") + 1, lease_until=Now() + lease_time()):
+        raise LeaseLostError(f"Step {step.pk} is another worker's now.")
+    step.attempt += 1

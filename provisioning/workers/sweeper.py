@@ -1,0 +1,93 @@
+"""Put right what a dead worker or a lost doorbell left behind; any number may run at once."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from provisioning.drivers.base import LeaseLostError
+from provisioning.models import Deployment, DeploymentStatus, Step, StepStatus
+from provisioning.models.deployments import STARTED_STATUSES, UNFINISHED_STEP_STATUSES
+from provisioning.queue import doorbell
+from provisioning.services import transitions
+from provisioning.services.deployments import finish
+from provisioning.workers.tasks import is_anything_ready
+
+logger = logging.getLogger(__name__)
+
+MOST_ATTEMPTS = 5
+GRACE = timedelta(seconds=25)
+"""How long a tool may take to stop after its worker's lease was lost."""
+
+
+def sweep() -> None:
+    """Free steps whose worker is gone, end and start deployments that were left, ring the queues."""
+    with_worker = Step.objects.filter(status__in=[StepStatus.RUNNING, StepStatus.RECOVERING])
+    for pk in with_worker.filter(lease_until__lt=Now()).values_list("pk", flat=True):
+        _free(pk)
+    for pk in _left_deployments():
+        finish.advance(pk)
+    pending = Step.objects.filter(
+        status=StepStatus.PENDING, deployment__status=DeploymentStatus.RUNNING
+    )
+    for queue in pending.values_list("queue", flat=True).distinct().order_by("queue"):
+        if is_anything_ready(queue):
+            doorbell.ring(queue)
+
+
+def _free(pk: int) -> None:
+    """Take a step from a worker that is silent: another may claim it, unless it failed too often.
+
+    On the worker's own host the next attempt waits for the tool that may still run there. From
+    elsewhere that cannot be seen, so the step is `recovering` until the tool must have stopped.
+    """
+    with transaction.atomic():
+        step = (
+            Step.objects.select_for_update(skip_locked=True, no_key=True, of=("self",))
+            .select_related("resource", "worker", "deployment")
+            .filter(pk=pk, lease_until__lt=Now())
+            .filter(status__in=[StepStatus.RUNNING, StepStatus.RECOVERING])
+            .first()
+        )
+        if step is None:
+            return
+        if step.attempt < MOST_ATTEMPTS:
+            reason = f"The lease of attempt {step.attempt} was lost."
+            here = step.worker is None or step.worker.host == socket.gethostname()
+            if step.status == StepStatus.RUNNING and not here:
+                transitions.move(
+                    step, StepStatus.RECOVERING, reason=reason, lease_until=Now() + GRACE
+                )
+            else:
+                transitions.move(step, StepStatus.PENDING, reason=reason, lease_until=None)
+            logger.warning("Step %s: %s", step.pk, reason)
+            return
+    _give_up(step)
+
+
+def _give_up(step: Step) -> None:
+    try:
+        finish.fail_step(
+            step,
+            f"It was given up: {step.attempt} attempts in a row ended with the worker's death or "
+            "silence.",
+        )
+    except LeaseLostError as error:  # somebody else was faster
+        logger.info("%s", error)
+
+
+def _left_deployments() -> list[int]:
+    """Find deployments without unfinished steps that were not ended, and those that wait."""
+    unfinished = Step.objects.filter(status__in=UNFINISHED_STEP_STATUSES).values("deployment_id")
+    left = Q(status__in=STARTED_STATUSES) & ~Q(pk__in=unfinished)
+    waiting = Deployment.objects.filter(status=DeploymentStatus.WAITING)
+    one_per_environment = waiting.order_by("environment_id", "pk").distinct("environment_id")
+    return [
+        *Deployment.objects.filter(left).order_by("pk").values_list("pk", flat=True),
+        *one_per_environment.values_list("pk", flat=True),
+    ]

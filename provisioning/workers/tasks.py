@@ -1,0 +1,102 @@
+"""What a doorbell calls: work until nothing is ready."""
+
+from __future__ import annotations
+
+import time
+
+from django.db import IntegrityError, connection, transaction
+from django.db.models.functions import Now
+
+from provisioning.models import Step, StepStatus
+from provisioning.queue import doorbell
+from provisioning.services import transitions
+from provisioning.services.deployments import finish
+from provisioning.workers.heartbeat import current_worker_id
+from provisioning.workers.lease import lease_time
+from provisioning.workers.runner import run_step
+
+LONGEST_SECONDS = 600.0
+"""After so long a worker process returns to the queue, so that it can be renewed."""
+
+ONE_AT_A_TIME = "step_one_at_a_time"
+
+_READY = """
+FROM provisioning_step step JOIN provisioning_deployment deployment ON deployment.id = step.deployment_id
+WHERE step.queue = %s AND step.status = 'pending' AND deployment.status = 'running'
+  AND NOT EXISTS (
+      SELECT 1 FROM provisioning_step_needs link JOIN provisioning_step needed
+          ON needed.id = link.to_step_id
+      WHERE link.from_step_id = step.id AND needed.status <> 'succeeded')
+  AND NOT EXISTS (
+      SELECT 1 FROM provisioning_step busy
+      WHERE busy.resource_id = step.resource_id AND busy.status IN ('running', 'recovering'))
+"""
+_NEXT_SQL = f"""
+SELECT step.id {_READY}
+ORDER BY step.deployment_id, step.position
+FOR UPDATE OF step SKIP LOCKED LIMIT 1
+"""
+_ANY_SQL = f"SELECT EXISTS (SELECT 1 {_READY})"
+
+
+def work(queue: str) -> None:
+    """Run ready steps of a queue until there are none, or for ten minutes."""
+    end = time.monotonic() + LONGEST_SECONDS
+    while time.monotonic() < end:
+        step = claim(queue)
+        if step is None:
+            return
+        run_step(step)
+        finish.advance(step.deployment_id)
+    doorbell.ring(queue)
+
+
+def claim(queue: str) -> Step | None:
+    """Take the next ready step of a queue, or return None if there is none.
+
+    If more are ready, another worker is woken for them.
+    """
+    while True:
+        try:
+            with transaction.atomic():
+                step = _next(queue)
+                if step is None:
+                    return None
+                _take(step)
+        except IntegrityError as error:
+            if ONE_AT_A_TIME not in str(error):
+                raise
+            continue  # another worker began on the same resource a moment ago
+        if is_anything_ready(queue):
+            doorbell.ring(queue)
+        return step
+
+
+def is_anything_ready(queue: str) -> bool:
+    """Tell whether a step of the queue could run now."""
+    with connection.cursor() as cursor:
+        cursor.execute(_ANY_SQL, [queue])
+        return bool(cursor.fetchone()[0])
+
+
+def _next(queue: str) -> Step | None:
+    with connection.cursor() as cursor:
+        cursor.execute(_NEXT_SQL, [queue])
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    return Step.objects.select_related("resource__template_version__template", "deployment").get(
+        pk=row[0]
+    )
+
+
+def _take(step: Step) -> None:
+    attempt = step.attempt + 1
+    transitions.move(
+        step,
+        StepStatus.RUNNING,
+        attempt=attempt,
+        worker_id=current_worker_id(),
+        lease_until=Now() + lease_time(),
+        started_at=Now() if step.started_at is None else step.started_at,
+    )
