@@ -14,6 +14,7 @@ from contextlib import suppress
 from multiprocessing.process import BaseProcess
 
 from django import db
+from setproctitle import setproctitle
 
 from provisioning.exceptions import ConductorError
 from provisioning.queue.cluster import Pulse, run_cluster
@@ -28,6 +29,8 @@ GRACE_SECONDS = 10.0
 MOST_REPLACEMENTS = 5
 SETTLED_SECONDS = 60.0
 """So many replacements, none of which held for so long, mean that replacing does not help."""
+FIRST_PAUSE = 0.5
+"""Seconds before the second replacement in a row; it doubles with each."""
 _ROUND_SECONDS = 0.2
 
 _fork = multiprocessing.get_context("fork")
@@ -70,6 +73,7 @@ class Part:
     def _main(self) -> None:
         with suppress(OSError):
             os.setpgid(0, 0)
+        setproctitle(f"conductor worker: {self.name}")
         self._run(self.lifeline, self.pulse)
 
     def look(self) -> None:
@@ -81,7 +85,6 @@ class Part:
             self._replace(f"died (exit code {self._end()})")
         elif (quiet := self.pulse.oldest()) > QUIET_SECONDS:
             self.kill()
-            self._end()
             self._replace(f"was not heard of for {quiet:.0f} s and was killed")
 
     def _has_died(self) -> bool:
@@ -107,13 +110,14 @@ class Part:
                 "The lines above say what went wrong; start the worker again once it is mended."
             )
         self._replacements.append(now)
-        self._start_at = now + (2 ** len(recent) - 1) * 0.5
+        self._start_at = now + (2 ** len(recent) - 1) * FIRST_PAUSE
         logger.warning("%s %s; it is replaced.", self.name, why)
 
     def kill(self) -> None:
-        """Kill the process and those it has started, at once."""
+        """End the process and those it has started at once."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
+        self._end()
 
     def ended(self) -> bool:
         """Return whether the process, told to stop, is gone."""
