@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from typing import Any, cast
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.models import User
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from portal.admin.base import ConductorAdmin, LookOnlyAdmin, LookOnlyInline
+from provisioning.exceptions import ConductorError
+from provisioning.models import ResourceTemplate, ResourceTemplateVersion, TemplateRule
+from provisioning.services.catalog import deprecate_version
+
+
+class VersionInline(LookOnlyInline):
+    model = ResourceTemplateVersion
+    fields = ("version", "state", "digest", "source", "created_at")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Leave the archives where they are."""
+        return super().get_queryset(request).defer("archive")
+
+
+class RuleForm(forms.ModelForm[TemplateRule]):
+    """Keep a rule within one organisation; equal rules are refused by the model's constraint."""
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse what belongs to another organisation."""
+        data = super().clean() or {}
+        organisation = data.get("organisation")
+        for name in ("template", "environment", "application"):
+            row = data.get(name)
+            if row and organisation and row.organisation_id != organisation.pk:
+                self.add_error(name, f"{row} belongs to another organisation.")
+        return data
+
+
+@admin.register(ResourceTemplate)
+class ResourceTemplateAdmin(ConductorAdmin[ResourceTemplate]):
+    list_display = ("name", "type", "class_name", "driver", "owner_team", "organisation")
+    list_filter = ("organisation", "driver", "owner_team")
+    search_fields = ("name", "type", "description")
+    list_select_related = ("owner_team", "organisation")
+    fields = (
+        "organisation",
+        "name",
+        "type",
+        "class_name",
+        "driver",
+        "description",
+        "owner_team",
+        "created_at",
+    )
+    readonly_fields = ("organisation", "name", "type", "class_name", "driver", "created_at")
+    inlines = (VersionInline,)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Refuse: templates come from files, by `catalog sync`."""
+        return False
+
+
+@admin.register(ResourceTemplateVersion)
+class ResourceTemplateVersionAdmin(LookOnlyAdmin[ResourceTemplateVersion]):
+    list_display = ("template", "version", "state", "digest", "created_at")
+    list_filter = ("state", "template__organisation", "template__driver")
+    search_fields = ("template__name", "version", "digest", "source")
+    list_select_related = ("template",)
+    exclude = ("archive",)
+    actions = ("deprecate",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ResourceTemplateVersion]:
+        """Leave the archives where they are."""
+        return super().get_queryset(request).defer("archive")
+
+    @admin.action(description="Deprecate: serve no new resources", permissions=["view"])
+    def deprecate(self, request: HttpRequest, queryset: QuerySet[ResourceTemplateVersion]) -> None:
+        """Deprecate the chosen versions; say why one cannot be."""
+        for version in queryset.select_related("template"):
+            try:
+                deprecate_version(version=version, actor=cast(User, request.user))
+            except ConductorError as error:
+                self.message_user(request, str(error), messages.ERROR)
+            else:
+                name = f"{version.template.name} {version.version}"
+                self.message_user(request, f"{name} is deprecated.", messages.SUCCESS)
+
+
+@admin.register(TemplateRule)
+class TemplateRuleAdmin(ConductorAdmin[TemplateRule]):
+    form = RuleForm
+    list_display = (
+        "type",
+        "class_name",
+        "resource_id",
+        "environment_kind",
+        "environment",
+        "application",
+        "template",
+    )
+    list_filter = ("organisation", "environment_kind", "environment", "template")
+    search_fields = ("type", "class_name", "resource_id", "template__name")
+    list_select_related = ("environment", "application", "template")
