@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -43,6 +44,10 @@ class ConductorCommand(BaseCommand):
         except KeyboardInterrupt:
             self.stderr.write("Interrupted.")
             sys.exit(130)
+        except BrokenPipeError:
+            # Whoever read the output has gone (`| head`): nothing is left to say, also at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(FAILED)
 
     def add_actor(self, parser: CommandParser) -> None:
         """Add `--as USER`; `self.actor(options)` reads it."""

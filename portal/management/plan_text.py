@@ -59,7 +59,7 @@ def summary(plan: PlanJson) -> str:
     counts = Counter(resource["action"] for resource in plan["resources"])
     parts = [f"{counts[action]} {words}" for action, words in SUMMARY.items() if counts[action]]
     if not plan["steps"] and not plan["releases"]:
-        parts.insert(0, "Nothing to do")
+        parts.insert(0, "nothing to do")
     return f"Plan: {', '.join(parts) or 'nothing to do'}."
 
 
@@ -69,7 +69,7 @@ def _resource_lines(
     action = resource["action"]
     template = resource["template"]
     yield (
-        f"  {paint(f'{SYMBOLS[action]} {action:<9}', action)} {resource['uid']}  "
+        f"  {paint(f'{SYMBOLS[action]} {action:<9}', action)} {resource['uid']} "
         f"({template['name']}@{template['version']})"
     )
     if resource["reason"]:
@@ -84,7 +84,7 @@ def _resource_lines(
     if own:
         yield f"{INDENT}for {', '.join(own)}"
     others = other_users(plan, resource)
-    if others:
+    if others and action != "release":
         yield f"{INDENT}also used by {', '.join(others)}"
     if explain:
         yield from _explanation(resource["candidates"])

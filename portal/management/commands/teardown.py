@@ -40,6 +40,9 @@ class Command(DeployingCommand):
         except PlanError as error:
             # The stored graph needs no Score file: only a name that was typed can be wrong.
             raise UsageError(
-                "\n".join(f"{each.message} {each.hint}".rstrip() for each in error.problems)
+                "\n".join(
+                    f"{each.message} ({each.hint})" if each.hint else each.message
+                    for each in error.problems
+                )
             ) from error
         self.report(deployment, options)
