@@ -6,6 +6,7 @@ MANAGE := $(RUN) manage.py
 HOST ?= 127.0.0.1
 PORT ?= 8000
 FILES ?=
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install migrate demo run worker test lint types check bench faults format lock
@@ -42,7 +43,7 @@ worker: migrate  ## Run a worker (more of them, on more machines, share the work
 	@exec $(MANAGE) worker
 
 test: install  ## Run the tests
-	@$(RUN) -m pytest $(FILES)
+	@$(RUN) -m pytest -n $(JOBS) $(FILES)
 
 lint: install  ## Check style, layers, templates and migrations
 	@$(VENV)/bin/ruff format --check .

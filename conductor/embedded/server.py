@@ -101,7 +101,7 @@ class Server:
                 process.send_signal(order)
                 deadline = time.monotonic() + STOP_SECONDS
                 while time.monotonic() < deadline:
-                    if find_postmaster(place.data) is None:
+                    if has_ended(process):
                         return True
                     time.sleep(0.02)
         raise ImproperlyConfigured(
@@ -282,6 +282,14 @@ def find_postmaster(data: Path) -> psutil.Process | None:
         return process if is_server and process.status() != psutil.STATUS_ZOMBIE else None
     except (OSError, ValueError, IndexError, psutil.Error):
         return None
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Tell whether a process has ended, also if nobody has asked for its exit status yet."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def is_ready(data: Path) -> bool:
