@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 
 from provisioning.models import Step, StepStatus
 from provisioning.queue import doorbell
+from provisioning.queue.lifeline import draining
 from provisioning.services import transitions
 from provisioning.services.deployments import finish
 from provisioning.workers.heartbeat import current_worker_id
@@ -40,9 +41,9 @@ _ANY_SQL = f"SELECT EXISTS (SELECT 1 {_READY})"
 
 
 def work(queue: str) -> None:
-    """Run ready steps of a queue until there are none, or for ten minutes."""
+    """Run ready steps of a queue until there are none, for ten minutes, or until the worker drains."""
     end = time.monotonic() + LONGEST_SECONDS
-    while time.monotonic() < end:
+    while time.monotonic() < end and not draining():
         step = claim(queue)
         if step is None:
             return
