@@ -70,7 +70,8 @@ def _collect(document: RawDocument, alias: str, resource: dict[str, Json]) -> Ow
             )
         own.values.setdefault(key, value)
         own.places.setdefault(key, place)
-    _check(document, alias, own)
+    if own.values:
+        _check(document, alias, own)
     return own
 
 

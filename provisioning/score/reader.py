@@ -28,6 +28,17 @@ BASES = {"0o": 8, "0x": 16}
 TRUTHS = {"true": True, "false": False}
 
 
+REMEDIES = {
+    "tab character": "indent with spaces, not tabs",
+    "cannot start any token": (
+        "indent with spaces, not tabs, and put text that starts with @ or ` in quotes"
+    ),
+    "mapping values are not allowed": "put text that contains a colon and a space in quotes",
+    "could not find expected ':'": "a key is followed by a colon and a space",
+    "undefined alias": "put text that starts with * in quotes",
+}
+
+
 class UnreadableError(Exception):
     """Stop reading a document at a place that no later line can make good."""
 
@@ -128,15 +139,7 @@ def _unreadable(message: str, hint: str = "", line: int = 1, column: int = 1) ->
 def _syntax_error(error: yaml.MarkedYAMLError) -> RawDocument:
     line, column = _place(error.problem_mark or error.context_mark)
     said = error.problem or str(error)
-    hint = ""
-    if "cannot start any token" in said:
-        hint = "indent with spaces, not tabs, and put text that starts with @ or ` in quotes"
-    elif "mapping values are not allowed" in said:
-        hint = "put text that contains a colon and a space in quotes"
-    elif "could not find expected ':'" in said:
-        hint = "a key is followed by a colon and a space"
-    elif "undefined alias" in said:
-        hint = "put text that starts with * in quotes"
+    hint = next((hint for words, hint in REMEDIES.items() if words in said), "")
     return _unreadable(f"This is not YAML: {said}.", hint, line, column)
 
 

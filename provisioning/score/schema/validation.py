@@ -77,12 +77,14 @@ def findings(document: Json, schema: str) -> list[Finding]:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Suggest the known word that is closest, if one is close."""
     candidates = list(known)
-    close = get_close_matches(word, candidates, n=1, cutoff=0.6)
-    if not close:
-        folded = {each.lower().replace("-", "").replace("_", ""): each for each in candidates}
-        same = folded.get(word.lower().replace("-", "").replace("_", ""))
-        close = [same] if same else []
+    # Letters swapped, and case or dashes forgotten, are likelier than what difflib finds.
+    alike = [each for each in candidates if _letters(each) == _letters(word)]
+    close = alike or get_close_matches(word, candidates, n=1, cutoff=0.6)
     return f"did you mean `{close[0]}`?" if close else ""
+
+
+def _letters(word: str) -> list[str]:
+    return sorted(word.lower().replace("-", "").replace("_", ""))
 
 
 def _explain(error: ValidationError) -> list[Finding]:
