@@ -82,12 +82,13 @@ class Assembly:
 
     def _releases(self, bindings: Sequence[PlannedBinding]) -> list[PlannedRelease]:
         bound = {(each.workload, each.alias): each.key for each in bindings}
+        covered = set(self.names)
         return sorted(
             (
                 PlannedRelease(consumer.workload, consumer.alias, consumer.key)
                 for consumer in self.snapshot.consumers
                 if consumer.application == self.snapshot.application
-                and consumer.workload in set(self.names)
+                and consumer.workload in covered
                 and bound.get((consumer.workload, consumer.alias)) != consumer.key
             ),
             key=lambda each: (each.workload, each.alias),

@@ -6,11 +6,16 @@ import enum
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from provisioning.exceptions import ConductorError
 from provisioning.score.workload import Problem
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    # dataclasses.asdict copies deeply, which takes most of the time of a large plan.
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 class Action(enum.StrEnum):
@@ -103,6 +108,15 @@ class PlannedResource:
     changes: tuple[Change, ...] = ()
     candidates: tuple[Candidate, ...] = ()
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the resource as JSON values."""
+        return _plain(self) | {
+            "template": _plain(self.template),
+            "consumers": [_plain(consumer) for consumer in self.consumers],
+            "changes": [_plain(change) for change in self.changes],
+            "candidates": [_plain(candidate) for candidate in self.candidates],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedBinding:
@@ -175,10 +189,10 @@ class Plan:
             "application": self.application,
             "environment": self.environment,
             "workloads": list(self.workloads),
-            "resources": [asdict(resource) for resource in self.resources],
-            "bindings": [asdict(binding) for binding in self.bindings],
-            "releases": [asdict(release) for release in self.releases],
-            "steps": [asdict(step) for step in self.steps],
+            "resources": [resource.to_json() for resource in self.resources],
+            "bindings": [_plain(binding) for binding in self.bindings],
+            "releases": [_plain(release) for release in self.releases],
+            "steps": [_plain(step) for step in self.steps],
             "touched": sorted(self.touched),
             "blast_radius": self.blast_radius(),
         }

@@ -1,0 +1,85 @@
+"""Print every benchmark: `python -m benchmarks [planner] [dispatch] [terraform]`.
+
+Works on a database of its own: an embedded server in a folder that is removed at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def planner() -> None:
+    """Print the planner's table."""
+    from benchmarks.planner import table
+
+    print("From Score text to plan (goal: 10,000 in under 3 s, near-linear to 30,000)")
+    print("\n".join(table()))
+
+
+def dispatch() -> None:
+    """Print how long after a doorbell its task begins."""
+    from benchmarks.dispatch import measure
+
+    found = measure()
+    print("From doorbell to task (goal: at most 10 ms median, 50 ms p95)")
+    print(f"p50 {found.p50:.1f} ms   p95 {found.p95:.1f} ms   of {found.samples}")
+
+
+def terraform() -> None:
+    """Print how a deployment compares with a shell script."""
+    from benchmarks.terraform import RESOURCES, measure
+
+    print(f"Deployment of {RESOURCES} Terraform resources (goal: ratios of at most 1.0 and 1.3)")
+    found = measure()
+    if found is None:
+        print("terraform is not installed here.")
+        return
+    print(f"{'':28}{'seconds':>8}  conductor is")
+    print(f"{'conductor':28}{found.conductor:>8.2f}")
+    for name, seconds in (
+        ("script: init, apply, output", found.script),
+        ("script reusing init", found.reusing_script),
+    ):
+        print(f"{name:28}{seconds:>8.2f}  {found.conductor / seconds:.2f} times it")
+
+
+BENCHMARKS: dict[str, Callable[[], None]] = {
+    "planner": planner,
+    "dispatch": dispatch,
+    "terraform": terraform,
+}
+
+
+def main(names: list[str]) -> int:
+    """Run the named benchmarks, or all; return the exit status."""
+    if unknown := set(names) - set(BENCHMARKS):
+        print(f"Unknown: {', '.join(sorted(unknown))}. There are: {', '.join(BENCHMARKS)}.")
+        return 2
+    with tempfile.TemporaryDirectory(prefix="conductor-bench-") as folder:
+        Path(folder).chmod(0o755)
+        os.environ.pop("DATABASE_URL", None)
+        os.environ["CONDUCTOR_VAR_DIR"] = folder
+        os.environ["DJANGO_SETTINGS_MODULE"] = "conductor.settings"
+        manage = [sys.executable, str(ROOT / "manage.py")]
+        try:
+            subprocess.run([*manage, "migrate", "--verbosity", "0"], check=True)
+            import django
+
+            django.setup()
+            for name in names or BENCHMARKS:
+                BENCHMARKS[name]()
+                print(flush=True)
+        finally:
+            subprocess.run([*manage, "embedded", "stop"], check=False, stdout=subprocess.DEVNULL)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
