@@ -19,7 +19,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from conductor.embedded import files
 from conductor.embedded.owner import Owner
-from conductor.embedded.server import Server, find_postmaster
+from conductor.embedded.process import find_postmaster
+from conductor.embedded.server import Server
 
 ROOT = Path(__file__).parents[2]
 is_root = os.geteuid() == 0
