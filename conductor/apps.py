@@ -8,6 +8,10 @@ from django.core import checks
 from conductor import environment
 
 
+FOR_DRIVERS = "CONDUCTOR_DRIVER_ENV_"
+"""What follows this is a variable's name of the operator's own choice, for the drivers' tools."""
+
+
 class ConductorConfig(AppConfig):
     """The project itself: settings, the embedded database and its command."""
 
@@ -26,4 +30,5 @@ def check_environment(**_: Any) -> list[checks.CheckMessage]:
             id="conductor.W001",
         )
         for name, likely in environment.unknown("CONDUCTOR_")
+        if not name.startswith(FOR_DRIVERS)
     ]

@@ -108,6 +108,11 @@ def fernet_keys(name: str) -> list[str]:
     return keys
 
 
+def leave(*names: str) -> None:
+    """Accept variables that are read elsewhere, by drivers that know no settings."""
+    _known.update(names)
+
+
 def unknown(prefix: str) -> list[tuple[str, str]]:
     """Return the variables with this prefix that nothing reads, each with the likely name or ""."""
     names = sorted(name for name in os.environ if name.startswith(prefix) and name not in _known)
