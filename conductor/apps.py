@@ -7,7 +7,6 @@ from django.core import checks
 
 from conductor import environment
 
-
 FOR_DRIVERS = "CONDUCTOR_DRIVER_ENV_"
 """What follows this is a variable's name of the operator's own choice, for the drivers' tools."""
 
