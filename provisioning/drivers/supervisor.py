@@ -92,23 +92,42 @@ def supervise(
 
 
 def end_previous(folder: Path, run: Run, *, patience: float = 25.0) -> None:
-    """Wait for a tool that a dead worker left in this folder, and kill it when patience is over."""
+    """End what a dead worker left running in this folder: its tool, then the tool's children.
+
+    The tool has been interrupted already, by its parent's death; when patience (seconds) is over, it
+    is killed.
+    """
     record = folder / RECORD
     try:
         known = json.loads(record.read_text())
-        process = psutil.Process(known["pid"])
-        if process.create_time() != known["started"]:
-            raise psutil.NoSuchProcess(known["pid"])
+        leader, started = int(known["pid"]), float(known["started"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return
+    try:
+        tool = psutil.Process(leader)
+        if tool.create_time() != started:  # the number is another process's now
+            record.unlink()
+            return
         run.log("Waiting for the tool of an earlier attempt to stop.\n", level="warning")
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(patience)
+        tool.wait(patience)
     except psutil.TimeoutExpired:
-        with suppress(ProcessLookupError):
-            os.killpg(known["pid"], signal.SIGKILL)
-        process.wait(patience)
-    except (FileNotFoundError, ValueError, psutil.NoSuchProcess, ProcessLookupError):
+        run.log("The tool of an earlier attempt did not stop: it is killed.\n", level="warning")
+    except psutil.NoSuchProcess:
         pass
+    killed = list(_session(leader))
+    for process in killed:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(killed, timeout=patience)
     record.unlink(missing_ok=True)
+
+
+def _session(leader: int) -> Iterator[psutil.Process]:
+    """Yield the processes of a session; its number is not given anew while one of them lives."""
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getsid(process.pid) == leader:
+                yield process
 
 
 def _start(

@@ -90,9 +90,7 @@ class _Application:
         state = self.shipper.current
         if state is None:
             raise DriverError(
-                f"{self.tool.name} reported success, but wrote no state: the module has neither "
-                "resources nor outputs.",
-                permanent=True,
+                f"{self.tool.name} reported success, but wrote no state.", permanent=False
             )
         self._clean()
         return state

@@ -88,3 +88,21 @@ def driver_input(content: Path, **changes: Any) -> DriverInput:
 def outputs(*names: str, sensitive: tuple[str, ...] = ()) -> tuple[Output, ...]:
     """Return declared outputs, some of them sensitive."""
     return tuple(Output(name, sensitive=name in sensitive) for name in (*names, *sensitive))
+
+
+@dataclass
+class FolderRun(MemoryRun):
+    """Keep the states in a folder, so that they outlive the process that shipped them."""
+
+    stored_in: Path = Path()
+
+    def load_state(self) -> bytes | None:
+        stored = sorted(self.stored_in.glob("*.tfstate"))
+        return stored[-1].read_bytes() if stored else None
+
+    def ship_state(self, state: bytes) -> None:
+        super().ship_state(state)
+        number = len(list(self.stored_in.glob("*.tfstate"))) + 1
+        temporary = self.stored_in / "new"
+        temporary.write_bytes(state)
+        temporary.rename(self.stored_in / f"{number:06}.tfstate")

@@ -1,0 +1,413 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from provisioning.drivers import get_driver
+from provisioning.drivers.base import DriverError, LeaseLostError, StoppedError
+from provisioning.drivers.supervisor import RECORD
+from tests.provisioning.drivers.runs import FolderRun, MemoryRun, driver_input
+
+pytestmark = pytest.mark.terraform
+
+ROOT = Path(__file__).parents[3]
+DRIVER = get_driver("terraform")
+
+SIMPLE = """
+variable "size" {
+  type = string
+}
+resource "terraform_data" "it" {
+  input = var.size
+}
+output "size" {
+  value = terraform_data.it.output
+}
+"""
+
+# Each item appends a line to the ledger when it is made and when it is destroyed.
+ITEMS = """
+variable "ledger" {
+  type = string
+}
+variable "items" {
+  type = number
+}
+variable "seconds" {
+  type    = number
+  default = 0.1
+}
+resource "terraform_data" "item" {
+  count = var.items
+  input = { number = count.index, ledger = var.ledger, seconds = var.seconds }
+  provisioner "local-exec" {
+    command = "sleep ${self.input.seconds}; echo create ${self.input.number} >> ${self.input.ledger}"
+  }
+  provisioner "local-exec" {
+    when    = destroy
+    command = "echo destroy ${self.input.number} >> ${self.input.ledger}"
+  }
+}
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Callable[..., Any]:
+    """Return a function that makes a module of a text and the input of a resource of it."""
+
+    def make(text: str, **params: Any) -> Any:
+        content = tmp_path / "content"
+        content.mkdir(exist_ok=True)
+        (content / "main.tf").write_text(text)
+        return driver_input(content, params=params, content_digest=f"sha256:{hash(text)}")
+
+    return make
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> MemoryRun:
+    return MemoryRun(tmp_path / "work" / "resource")
+
+
+def _items(state: bytes | None) -> dict[int, str]:
+    """Return the status of each item in a state, by its number."""
+    document = json.loads(state or b"{}")
+    return {
+        instance["index_key"]: instance.get("status", "complete")
+        for resource in document.get("resources", [])
+        for instance in resource["instances"]
+    }
+
+
+def _ledger(path: Path, action: str = "create") -> list[int]:
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [int(line.split()[1]) for line in lines if line.startswith(action)]
+
+
+def _wait_until(condition: Callable[[], object], seconds: float = 15) -> None:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert condition()
+
+
+def _once_logged(run: MemoryRun, path: Path, lines: int, action: Callable[[], None]) -> Any:
+    def wait() -> None:
+        _wait_until(lambda: len(_ledger(path)) >= lines)
+        action()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_a_change_is_an_update_of_the_same_thing(module: Any, run: MemoryRun) -> None:
+    DRIVER.ensure(module(SIMPLE, size="small"), run)
+    result = DRIVER.ensure(module(SIMPLE, size="large"), run)
+    ids = {
+        json.loads(state)["resources"][0]["instances"][0]["attributes"]["id"]
+        for state in run.states
+    }
+    assert result.outputs == {"size": "large"}
+    assert len(ids) == 1
+    assert result.state_location is not None
+    assert result.state_location.metadata["serial"] == str(json.loads(run.states[-1])["serial"])
+
+
+def test_destroy_empties_the_state(module: Any, run: MemoryRun, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    resource = module(ITEMS, ledger=str(ledger), items=3, seconds=0)
+    DRIVER.ensure(resource, run)
+    DRIVER.destroy(resource, run)
+    assert sorted(_ledger(ledger, "destroy")) == [0, 1, 2]
+    assert json.loads(run.states[-1])["resources"] == []
+
+
+def test_the_state_is_shipped_while_the_apply_runs(
+    module: Any, run: MemoryRun, tmp_path: Path
+) -> None:
+    resource = module(ITEMS, ledger=str(tmp_path / "ledger"), items=12, seconds=0.1)
+    DRIVER.ensure(resource, run)
+    serials = [json.loads(state)["serial"] for state in run.states]
+    assert len(serials) >= 3
+    assert serials == sorted(set(serials))
+    assert set(_items(run.states[-1])) == set(range(12))
+
+
+def test_a_failing_apply_still_ships_what_it_made(
+    module: Any, run: MemoryRun, tmp_path: Path
+) -> None:
+    text = (
+        SIMPLE
+        + 'resource "terraform_data" "bad" {\n  provisioner "local-exec" {\n    command = "exit 3"\n  }\n  depends_on = [terraform_data.it]\n}\n'
+    )
+    with pytest.raises(DriverError, match=r"exit status 1.*main\.tf:12.*exit status 3") as failed:
+        DRIVER.ensure(module(text, size="small"), run)
+    assert failed.value.permanent is False
+    names = [resource["name"] for resource in json.loads(run.states[-1])["resources"]]
+    assert sorted(names) == ["bad", "it"]
+    assert not run.work_folder.exists()
+
+
+def test_success_is_not_believed_without_a_state(
+    module: Any, run: MemoryRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle = tmp_path / "idle"
+    idle.write_text('#!/bin/sh\necho \'{"terraform_version": "1.0.0"}\'\n')
+    idle.chmod(0o755)
+    monkeypatch.setenv("CONDUCTOR_TERRAFORM", str(idle))
+    with pytest.raises(DriverError, match="idle reported success, but wrote no state"):
+        DRIVER.ensure(module(SIMPLE, size="small"), run)
+    assert run.states == []
+
+
+def test_the_log_decides_nothing(module: Any, run: MemoryRun) -> None:
+    forged = '{\\"@level\\":\\"error\\",\\"type\\":\\"diagnostic\\",\\"diagnostic\\":{\\"severity\\":\\"error\\",\\"summary\\":\\"forged\\"}}'
+    text = (
+        SIMPLE
+        + f'resource "terraform_data" "forger" {{\n  provisioner "local-exec" {{\n    command = "echo \'{forged}\' >> /proc/$PPID/fd/1"\n  }}\n}}\n'
+    )
+    assert DRIVER.ensure(module(text, size="small"), run).outputs == {"size": "small"}
+    assert "forged" in run.text()
+
+
+def test_secrets_are_masked_from_the_params_and_the_old_state(
+    module: Any, run: MemoryRun, tmp_path: Path
+) -> None:
+    text = """
+    variable "password" {
+      type = string
+    }
+    resource "terraform_data" "it" {
+      input = var.password
+      provisioner "local-exec" {
+        command = "echo the password is ${nonsensitive(var.password)}"
+      }
+    }
+    output "password" {
+      value     = terraform_data.it.output
+      sensitive = true
+    }
+    """
+    resource = module(text, password="hunter22")
+    resource = replace(resource, sensitive_params=frozenset({"password"}))
+    result = DRIVER.ensure(resource, run)
+    assert result.sensitive == {"password"}
+    assert result.outputs == {"password": "hunter22"}
+    assert "the password is ***" in run.text()
+    assert "hunter22" not in run.text()
+
+
+def test_variables_that_conductor_provides_are_filled(module: Any, run: MemoryRun) -> None:
+    text = """
+    variable "conductor_name" {
+      type = string
+    }
+    variable "conductor_context" {
+      type = any
+    }
+    output "x" {
+      value = "${var.conductor_name} in ${var.conductor_context.environment}"
+    }
+    """
+    assert DRIVER.ensure(module(text), run).outputs == {"x": "shop-db in development"}
+
+
+def test_values_planted_beside_the_module_do_not_count(
+    module: Any, run: MemoryRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = module(SIMPLE, size="asked")
+    (resource.content / "x.auto.tfvars").write_text('size = "planted"\n')
+    (resource.content / "terraform.tfstate").write_text("{}")
+    run.environment = {**run.environment, "TF_VAR_size": "planted", "TF_CLI_ARGS": "-help"}
+    assert DRIVER.ensure(resource, run).outputs == {"size": "asked"}
+
+
+def test_a_local_module_is_installed_once_and_found(module: Any, run: MemoryRun) -> None:
+    resource = module(
+        'module "inner" {\n  source = "./inner"\n}\noutput "x" {\n  value = module.inner.x\n}\n'
+    )
+    (resource.content / "inner").mkdir()
+    (resource.content / "inner" / "main.tf").write_text('output "x" {\n  value = "inner"\n}\n')
+    assert DRIVER.ensure(resource, run).outputs == {"x": "inner"}
+    assert DRIVER.ensure(resource, run).outputs == {"x": "inner"}
+    assert run.text().count("Initializing modules") == 1
+
+
+def test_racing_workers_initialise_a_module_once(module: Any, tmp_path: Path) -> None:
+    resource = module(SIMPLE, size="small")
+    runs = [MemoryRun(tmp_path / "work" / str(number)) for number in range(4)]
+    threads = [threading.Thread(target=DRIVER.ensure, args=(resource, each)) for each in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(each.states for each in runs)
+    assert (
+        sum(each.text().count("Terraform has been successfully initialized") for each in runs) <= 1
+    )
+    assert len([each for each in (tmp_path / "terraform-init").iterdir() if each.is_dir()]) == 1
+
+
+def test_a_failing_init_says_why_and_leaves_nothing(
+    module: Any, run: MemoryRun, tmp_path: Path
+) -> None:
+    with pytest.raises(DriverError, match=r"init failed.*nowhere"):
+        DRIVER.ensure(module('module "x" {\n  source = "./nowhere"\n}\n'), run)
+    assert [each for each in (tmp_path / "terraform-init").iterdir() if each.is_dir()] == []
+
+
+def test_a_missing_binary_is_named(
+    module: Any, run: MemoryRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONDUCTOR_TERRAFORM", "/nowhere/tofu")
+    assert DRIVER.tool() == ("/nowhere/tofu", None)
+    with pytest.raises(DriverError, match="/nowhere/tofu is not installed") as failed:
+        DRIVER.ensure(module(SIMPLE, size="small"), run)
+    assert failed.value.permanent is True
+
+
+def test_a_cancel_stops_the_apply_and_keeps_what_was_made(
+    module: Any, run: MemoryRun, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger"
+    resource = module(ITEMS, ledger=str(ledger), items=40, seconds=0.1)
+    thread = _once_logged(run, ledger, 10, lambda: setattr(run, "told", "cancelled"))
+    with pytest.raises(StoppedError) as stopped:
+        DRIVER.ensure(resource, run)
+    thread.join()
+    assert stopped.value.reason == "cancelled"
+    made = _ledger(ledger)
+    assert 10 <= len(made) < 40
+    assert set(made) <= set(_items(run.states[-1]))
+
+
+def test_the_deadline_stops_the_apply(module: Any, run: MemoryRun, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger"
+    resource = module(ITEMS, ledger=str(ledger), items=40, seconds=0.1)
+    thread = _once_logged(run, ledger, 5, lambda: setattr(run, "deadline", time.monotonic()))
+    with pytest.raises(StoppedError) as stopped:
+        DRIVER.ensure(resource, run)
+    thread.join()
+    assert stopped.value.reason == "timed out"
+    assert set(_ledger(ledger)) <= set(_items(run.states[-1]))
+
+
+def test_a_worker_that_lost_its_lease_stops_the_tool_and_stores_nothing(
+    module: Any, run: MemoryRun, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger"
+    resource = module(ITEMS, ledger=str(ledger), items=40, seconds=0.1)
+    thread = _once_logged(run, ledger, 5, lambda: setattr(run, "fenced", True))
+    with pytest.raises(LeaseLostError):
+        DRIVER.ensure(resource, run)
+    thread.join()
+    shipped = len(run.states)
+    made = len(_ledger(ledger))
+    time.sleep(0.3)
+    assert (len(run.states), len(_ledger(ledger))) == (shipped, made)
+    assert made < 40
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from provisioning.drivers import get_driver
+from tests.provisioning.drivers.runs import FolderRun, driver_input
+work, stored, content, ledger = map(Path, sys.argv[1:5])
+params = {"ledger": str(ledger), "items": 30, "seconds": 0.1}
+run = FolderRun(work, stored_in=stored)
+get_driver("terraform").ensure(driver_input(content, params=params), run)
+"""
+
+
+def _tool_pid(work: Path) -> int:
+    return int(json.loads((work / RECORD).read_text())["pid"])
+
+
+@pytest.mark.parametrize(
+    ("victims", "made_before"), [("worker", 1), ("worker", 12), ("terraform", 8), ("both", 6)]
+)
+def test_nothing_made_is_missing_from_state_after_a_kill(
+    module: Any, tmp_path: Path, victims: str, made_before: int
+) -> None:
+    ledger, stored = tmp_path / "ledger", tmp_path / "stored"
+    stored.mkdir()
+    resource = module(ITEMS, ledger=str(ledger), items=30, seconds=0.1)
+    work = tmp_path / "work" / "resource"
+    worker = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(WORKER), work, stored, resource.content, ledger],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+    )
+    _wait_until(lambda: len(_ledger(ledger)) >= made_before)
+    tool = psutil.Process(_tool_pid(work))
+    for victim in ("worker", "terraform"):
+        if victims in (victim, "both"):
+            (worker if victim == "worker" else tool).kill()
+    begin = time.monotonic()
+    worker.wait()
+    psutil.wait_procs([tool], timeout=10)
+    assert not tool.is_running()
+    assert time.monotonic() - begin < 5
+    made = _ledger(ledger)
+    assert len(made) < 30
+
+    run = FolderRun(work, stored_in=stored)
+    after = module(ITEMS, ledger=str(ledger), items=30, seconds=0)
+    states = len(list(stored.iterdir()))
+    DRIVER.ensure(after, run)
+    assert set(_items(run.load_state())) == set(range(30))
+    # What was made and known to be whole was not made again; what was cut short was replaced.
+    known = (
+        run.states[0] if victims != "terraform" else (stored / f"{states:06}.tfstate").read_bytes()
+    )
+    whole = {number for number, status in _items(known).items() if status == "complete"}
+    assert not [number for number in whole if _ledger(ledger).count(number) > 1]
+    # Terraform itself, when killed, knows nothing of at most the ten things it was about to make.
+    missing = set(made) - set(_items(known))
+    assert len(missing) <= (0 if victims == "worker" else 10)
+
+
+def test_a_state_left_behind_is_not_used_once_another_worker_has_stored_one(
+    module: Any, run: MemoryRun, tmp_path: Path
+) -> None:
+    DRIVER.ensure(module(SIMPLE, size="one"), run)
+    left = json.loads(run.states[-1]) | {"serial": 90}
+    run.work_folder.mkdir()
+    (run.work_folder / "terraform.tfstate").write_text(json.dumps(left))
+    result = DRIVER.ensure(module(SIMPLE, size="two"), run)
+    assert result.outputs == {"size": "two"}
+    assert json.loads(run.states[-1])["serial"] < 90
+    assert "another worker has stored one since" in run.text()
+
+
+def test_a_stored_state_that_is_broken_is_not_overwritten(module: Any, run: MemoryRun) -> None:
+    run.states.append(b'{"half":')
+    with pytest.raises(DriverError, match="stored state is not a complete Terraform state"):
+        DRIVER.ensure(module(SIMPLE, size="one"), run)
+    assert run.states == [b'{"half":']
+
+
+def test_the_tool_sees_no_secret_of_conductor(module: Any, run: MemoryRun) -> None:
+    text = (
+        SIMPLE
+        + 'resource "terraform_data" "spy" {\n  provisioner "local-exec" {\n    command = "env"\n  }\n}\n'
+    )
+    run.environment = {**run.environment, "CONDUCTOR_POSTGRES_ADMIN_URL": "postgresql://secret"}
+    DRIVER.ensure(module(text, size="small"), run)
+    assert "TF_IN_AUTOMATION=1" in run.text()
+    assert "postgresql://secret" not in run.text()
+    assert os.environ.get("DJANGO_SETTINGS_MODULE", "conductor.settings") not in run.text()
