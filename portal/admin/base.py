@@ -112,6 +112,10 @@ class LookOnlyInline(admin.TabularInline[Any, Any]):
     can_delete = False
     show_change_link = True
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Edit none of the fields, those that no form could hold included."""
+        return [str(field) for field in self.fields or ()]
+
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Show the rows to staff."""
         return is_staff(request)

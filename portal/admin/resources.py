@@ -27,7 +27,6 @@ def shown_value(output: ResourceOutput) -> str:
 class OutputInline(LookOnlyInline):
     model = ResourceOutput
     fields = ("key", "sensitive", "shown")
-    readonly_fields = ("shown",)
 
     @admin.display(description="Value")
     def shown(self, output: ResourceOutput) -> str:
@@ -38,7 +37,6 @@ class OutputInline(LookOnlyInline):
 class ConsumerInline(LookOnlyInline):
     model = ResourceConsumer
     fields = ("who", "alias", "mode", "state", "created_at", "ended_at")
-    readonly_fields = ("who",)
 
     @admin.display(description="Workload")
     def who(self, consumer: ResourceConsumer) -> str:
