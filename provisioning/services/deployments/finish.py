@@ -31,7 +31,7 @@ from provisioning.models import (
 from provisioning.models.deployments import STARTED_STATUSES, UNFINISHED_STEP_STATUSES
 from provisioning.models.resources import LIVE_RESOURCE_STATES
 from provisioning.services import transitions
-from provisioning.services.deployments.start import start_waiting
+from provisioning.services.deployments.start import start_waiting, succeed
 from provisioning.services.locks import lock_environment
 
 
@@ -282,7 +282,7 @@ def _end(deployment: Deployment) -> None:
     failed = [step for step in steps if step.status == StepStatus.FAILED]
     blocked = [step for step in steps if step.status == StepStatus.BLOCKED]
     if not failed and not blocked:
-        transitions.move(deployment, DeploymentStatus.SUCCEEDED, finished_at=timezone.now())
+        succeed(deployment)
         return
     reasons = [f"{step.resource.key} failed: {step.error}" for step in failed]
     if blocked:

@@ -69,7 +69,19 @@ def start(
     by_key = write_desired(deployment, plan, resources, rows, actor=actor)
     _write_steps(deployment, plan, by_key, actor)
     if not plan.steps:
-        transitions.move(deployment, DeploymentStatus.SUCCEEDED, finished_at=timezone.now())
+        succeed(deployment)
+
+
+def succeed(deployment: Deployment) -> None:
+    """End a deployment whose steps, if it had any, have all succeeded."""
+    transitions.move(deployment, DeploymentStatus.SUCCEEDED, finished_at=timezone.now())
+    if deployment.kind == DeploymentKind.TEARDOWN:
+        Workload.objects.filter(
+            application=deployment.application,
+            environment=deployment.environment,
+            name__in=deployment.workload_names,
+            removed_at=None,
+        ).update(removed_at=timezone.now())
 
 
 def start_waiting(environment: Environment) -> None:
@@ -178,10 +190,6 @@ def _write_workloads(
     rows = Workload.objects.filter(
         application=deployment.application, environment=deployment.environment
     )
-    if deployment.kind == DeploymentKind.TEARDOWN:
-        rows.filter(name__in=deployment.workload_names, removed_at=None).update(
-            removed_at=timezone.now()
-        )
     return {row.name: row for row in rows}
 
 

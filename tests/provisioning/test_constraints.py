@@ -1,0 +1,197 @@
+"""Try to break every guarantee that the database itself gives."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import DatabaseError, IntegrityError, connection, models, transaction
+from django.db.models.functions import Now
+
+from provisioning.models import (
+    Application,
+    AuditEvent,
+    Deployment,
+    Environment,
+    LogChunk,
+    Membership,
+    Organisation,
+    Resource,
+    ResourceConsumer,
+    ResourceDependency,
+    ResourceOutput,
+    ResourceTemplate,
+    ResourceTemplateVersion,
+    StateVersion,
+    Step,
+    Team,
+    TemplateRule,
+    Workload,
+)
+from tests.provisioning.place import Place
+
+MODELS = [
+    Application, Deployment, Environment, LogChunk, Membership, Organisation, Resource,
+    ResourceConsumer, ResourceDependency, ResourceOutput, ResourceTemplate,
+    ResourceTemplateVersion, StateVersion, Step, Team, TemplateRule, Workload,
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def rows(place: Place) -> None:
+    """Store at least one row of every model."""
+    place.template("part", outputs={"host": False, "password": True})
+    place.deploy(
+        "  one:\n    type: part\n  two:\n    type: part\n    params: {of: '${resources.one.host}'}\n"
+    )
+    Membership.objects.create(team=place.application().team, user=User.objects.create_user("dora"))
+    step = Step.objects.first()
+    assert step is not None
+    StateVersion.objects.create(
+        resource=step.resource, number=1, step=step, attempt=1, data=b"x", size=1, digest="d"
+    )
+
+
+def copied(model: type[models.Model], **changes: Any) -> Callable[[], object]:
+    """Return an insert of the first row of a model once more, with changes."""
+
+    def insert() -> object:
+        row = model._default_manager.order_by("pk").first()
+        assert row is not None
+        row.pk = uuid.uuid4() if model is Resource else None
+        row._state.adding = True
+        for field, value in changes.items():
+            setattr(row, field, value)
+        return row.save(force_insert=True)
+
+    return insert
+
+
+def changed(model: type[models.Model], **changes: Any) -> Callable[[], object]:
+    """Return an update of all rows of a model."""
+    return lambda: model._default_manager.update(**changes)
+
+
+def second_step(**changes: Any) -> Callable[[], object]:
+    """Return an insert of a step of another deployment on the first step's resource."""
+
+    def insert() -> object:
+        copied(Deployment, status="failed")()
+        Step.objects.order_by("pk").filter(pk=Step.objects.earliest("pk").pk).update(
+            status="running", lease_until=Now()
+        )
+        return copied(Step, deployment=Deployment.objects.latest("pk"), **changes)()
+
+    return insert
+
+
+BREAKS: dict[str, Callable[[], object]] = {
+    "organisation_name_unique": copied(Organisation),
+    "team_name_unique": copied(Team),
+    "membership_unique": copied(Membership),
+    "membership_role_valid": changed(Membership, role="king"),
+    "application_name_unique": copied(Application),
+    "environment_name_unique": copied(Environment),
+    "environment_kind_valid": changed(Environment, kind="moon"),
+    "workload_name_unique": copied(Workload),
+    "resource_template_name_unique": copied(ResourceTemplate),
+    "template_version_unique": copied(ResourceTemplateVersion),
+    "template_version_state_valid": copied(ResourceTemplateVersion, version="2", state="odd"),
+    "template_version_active_has_digest": copied(ResourceTemplateVersion, version="2", digest=""),
+    "template_rule_unique": copied(TemplateRule),
+    "template_rule_environment_kind_valid": changed(TemplateRule, environment_kind="moon"),
+    "resource_one_live_per_key": copied(Resource, name="another"),
+    "resource_one_live_per_name": copied(Resource, key="shared/another"),
+    "resource_state_valid": changed(Resource, state="odd"),
+    "resource_deletion_policy_valid": changed(Resource, deletion_policy="odd"),
+    "consumer_one_active_per_alias": copied(ResourceConsumer),
+    "consumer_one_pending_per_alias": lambda: [
+        copied(ResourceConsumer, state="pending")() for _ in range(2)
+    ],
+    "consumer_state_valid": changed(ResourceConsumer, state="odd"),
+    "consumer_mode_valid": changed(ResourceConsumer, mode="odd"),
+    "output_key_unique": copied(ResourceOutput),
+    "output_sensitive_only_encrypted": changed(ResourceOutput, value="in clear", sensitive=True),
+    "dependency_unique": copied(ResourceDependency),
+    "dependency_not_self": changed(ResourceDependency, target=models.F("source")),
+    "dependency_kind_valid": changed(ResourceDependency, kind="odd"),
+    "deployment_one_running": lambda: [
+        copied(Deployment, status=status)() for status in ("running", "cancelling")
+    ],
+    "deployment_status_valid": changed(Deployment, status="odd"),
+    "deployment_kind_valid": changed(Deployment, kind="odd"),
+    "deployment_has_application": changed(Deployment, application=None),
+    "step_one_at_a_time": second_step(status="recovering"),
+    "step_one_per_resource": copied(Step),
+    "step_status_valid": changed(Step, status="odd"),
+    "step_action_valid": changed(Step, action="odd"),
+    "step_running_has_lease": changed(Step, status="running", lease_until=None),
+    "log_chunk_sequence_unique": copied(LogChunk),
+    "state_version_number_unique": copied(StateVersion),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_the_database_refuses_what_would_break(name: str) -> None:
+    with pytest.raises(IntegrityError, match=name), transaction.atomic():
+        BREAKS[name]()
+
+
+def test_every_named_constraint_is_tried() -> None:
+    named = {constraint.name for model in MODELS for constraint in model._meta.constraints}
+
+    assert named == set(BREAKS)
+
+
+def test_deleted_resources_may_share_a_key_and_a_name() -> None:
+    copied(Resource, state="deleted")()
+
+    assert Resource.objects.count() == 3
+
+
+def test_an_ended_consumer_leaves_its_alias_free() -> None:
+    copied(ResourceConsumer, state="released")()
+
+    assert ResourceConsumer.objects.count() == 3
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE provisioning_auditevent SET reason = 'nothing happened'",
+        "DELETE FROM provisioning_auditevent",
+    ],
+)
+def test_audit_events_can_be_neither_changed_nor_deleted(sql: str) -> None:
+    before = AuditEvent.objects.count()
+
+    with pytest.raises(DatabaseError, match="audit events cannot be changed"), transaction.atomic():
+        connection.cursor().execute(sql)
+
+    assert (before > 0, AuditEvent.objects.count()) == (True, before)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"digest": "sha256:0"},
+        {"archive": b"other"},
+        {"outputs": []},
+        {"params_schema": {}},
+        {"config": {"a": 1}},
+        {"version": "9.9.9"},
+        {"uses": ["workloads"]},
+        {"deletion_policy": "retain"},
+        {"state": "draft"},
+    ],
+)
+def test_an_active_template_version_cannot_change(changes: dict[str, Any]) -> None:
+    with pytest.raises(DatabaseError, match="content cannot change"), transaction.atomic():
+        ResourceTemplateVersion.objects.update(**changes)
+
+
+def test_an_active_template_version_can_be_deprecated() -> None:
+    assert ResourceTemplateVersion.objects.update(state="deprecated") == 1

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db.models.functions import Now
+
+from provisioning.models import AuditEvent, Deployment, Step, Worker
+from provisioning.queue import doorbell
+from provisioning.services.deployments import finish
+from provisioning.workers.runner import run_step
+from provisioning.workers.sweeper import MOST_ATTEMPTS, sweep
+from provisioning.workers.tasks import claim, work
+from tests.provisioning.place import Place
+
+ONE = "  db:\n    type: part\n"
+DB = "private/shop/web/db/part.default"
+
+
+@pytest.fixture(autouse=True)
+def templates(place: Place) -> None:
+    place.template("part", outputs={"host": False})
+
+
+@pytest.fixture
+def rung(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the queues that were rung, in order."""
+    queues: list[str] = []
+    monkeypatch.setattr(doorbell, "ring", queues.append)
+    return queues
+
+
+def lost(place: Place, **fields: Any) -> Step:
+    """Return a step whose worker died a while ago."""
+    place.submit(ONE)
+    step = claim("default")
+    assert step is not None
+    Step.objects.filter(pk=step.pk).update(lease_until=Now() - timedelta(seconds=1), **fields)
+    return step
+
+
+def elsewhere() -> Worker:
+    return Worker.objects.create(host="another.example", pid=1, last_seen_at=Now())
+
+
+def test_a_step_whose_lease_is_over_can_be_claimed_again(place: Place, rung: list[str]) -> None:
+    step = lost(place)
+
+    sweep()
+
+    stored = Step.objects.get(pk=step.pk)
+    assert (stored.status, stored.attempt, rung[-1]) == ("pending", 1, "default")
+    event = AuditEvent.objects.get(action="step.pending", old_status="running")
+    assert event.reason == "The lease of attempt 1 was lost."
+    again = claim("default")
+    assert again is not None
+    assert again.attempt == 2
+
+
+def test_a_step_whose_lease_holds_is_left(place: Place) -> None:
+    place.submit(ONE)
+    step = claim("default")
+    assert step is not None
+
+    sweep()
+
+    assert Step.objects.get(pk=step.pk).status == "running"
+
+
+def test_a_lost_step_is_finished_by_the_next_worker(place: Place) -> None:
+    step = lost(place)
+    sweep()
+
+    work("default")
+    run_step(step)  # the old worker wakes up at last
+
+    assert Step.objects.get(pk=step.pk).status == "succeeded"
+    assert Deployment.objects.get().status == "succeeded"
+
+
+def test_a_step_of_another_host_is_recovering_until_its_tool_must_have_stopped(
+    place: Place,
+) -> None:
+    step = lost(place, worker=elsewhere())
+
+    sweep()
+    assert Step.objects.get(pk=step.pk).status == "recovering"
+    assert claim("default") is None
+    sweep()
+    assert Step.objects.get(pk=step.pk).status == "recovering"
+
+    Step.objects.filter(pk=step.pk).update(lease_until=Now() - timedelta(seconds=1))
+    sweep()
+    assert Step.objects.get(pk=step.pk).status == "pending"
+
+
+def test_a_step_that_was_lost_too_often_fails_and_blocks(place: Place) -> None:
+    step = lost(place, attempt=MOST_ATTEMPTS)
+
+    sweep()
+
+    stored = Step.objects.get(pk=step.pk)
+    assert (stored.status, stored.error) == (
+        "failed",
+        (
+            f"It was given up: {MOST_ATTEMPTS} attempts in a row ended with the worker's death or "
+            "silence."
+        ),
+    )
+    assert Deployment.objects.get().status == "failed"
+    assert place.states() == {DB: "failed"}
+
+
+def test_a_deployment_that_nobody_ended_is_ended(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = place.submit(ONE)
+    with monkeypatch.context() as patch:
+        patch.setattr(finish, "advance", lambda pk: None)  # the worker dies just before
+        work("default")
+    deployment.refresh_from_db()
+    assert deployment.status == "running"
+
+    sweep()
+
+    deployment.refresh_from_db()
+    assert deployment.status == "succeeded"
+
+
+def test_a_waiting_deployment_that_nobody_started_is_started(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = place.submit(ONE)
+    second = place.submit(ONE + "  too:\n    type: part\n")
+    Step.objects.filter(deployment=first).update(status="succeeded")
+    Deployment.objects.filter(pk=first.pk).update(status="succeeded")
+
+    sweep()
+
+    second.refresh_from_db()
+    assert second.status == "running"
+
+
+def test_a_queue_with_ready_steps_is_rung_and_no_other(place: Place, rung: list[str]) -> None:
+    place.submit(ONE)
+    rung.clear()
+    sweep()
+    assert rung == ["default"]
+
+    work("default")
+    rung.clear()
+    sweep()
+    assert rung == []
