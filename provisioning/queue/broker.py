@@ -43,6 +43,14 @@ _CLAIM = sql.SQL(
     """
 ).format(table=sql.Identifier(OrmQ._meta.db_table))
 
+_ACKNOWLEDGE = sql.SQL(
+    """
+    DELETE FROM {table} WHERE id = (
+        SELECT id FROM {table} WHERE id = %s AND lock > clock_timestamp() FOR UPDATE SKIP LOCKED
+    )
+    """
+).format(table=sql.Identifier(OrmQ._meta.db_table))
+
 
 class NotifyBroker(ORM):  # type: ignore[misc]  # django-q2 has no types
     """Carry one queue's tasks; `list_key` is the queue's name."""
@@ -104,6 +112,14 @@ class NotifyBroker(ORM):  # type: ignore[misc]  # django-q2 has no types
             self.forget_connections()
             self._wait(LOOK_AGAIN)
             return None
+
+    def acknowledge(self, task_id: int) -> None:
+        """Remove a claimed row whose task has ended, unless it is shown again by now.
+
+        Then a transaction that rings may count on it, as on any row that waits.
+        """
+        with connections[Conf.ORM].cursor() as cursor:
+            cursor.execute(_ACKNOWLEDGE, [task_id])
 
     def forget_connections(self) -> None:
         """Close what is connected, whatever its condition; the next use connects again."""

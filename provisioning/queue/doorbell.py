@@ -6,7 +6,8 @@ It is written by the transaction that made the work, and reaches a worker when t
 A doorbell that still waits is used again instead of writing another, or a busy queue would collect
 thousands. It must not be taken before our work can be seen, so it is locked until our transaction
 ends: whoever takes it afterwards also sees what we wrote. A row that is locked already is passed over
-(a worker or another transaction has it), so ringing never waits and cannot deadlock.
+(a worker or another transaction has it), so ringing never waits and cannot deadlock. For the same
+reason the broker acknowledges no row that waits again.
 """
 
 from __future__ import annotations

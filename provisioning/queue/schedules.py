@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from django.db import close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections
 
 from provisioning.queue.cluster import Pulse
 from provisioning.queue.lifeline import Lifeline
@@ -52,5 +52,7 @@ def _do(chore: Chore) -> None:
     close_old_connections()
     try:
         chore.call()
+    except (OperationalError, InterfaceError) as error:
+        logger.warning("A regular chore could not reach the database: %s", error)
     except Exception:
         logger.exception("A regular chore failed; it is tried again in %g s.", chore.every)

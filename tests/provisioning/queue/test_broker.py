@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django_q.models import OrmQ
 
 from provisioning.queue import broker as module
@@ -102,6 +102,37 @@ def test_an_acknowledged_row_is_gone(broker: NotifyBroker) -> None:
     broker.dequeue()
     broker.acknowledge(row)
     assert not OrmQ.objects.exists()
+
+
+def test_a_row_that_is_shown_again_outlives_its_first_task(
+    broker: NotifyBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SHOWN_AGAIN", 0.0)
+    row = broker.enqueue("task")
+    assert broker.dequeue() == [(row, "task")]
+    broker.acknowledge(row)
+    assert broker.dequeue() == [(row, "task")]
+
+
+def test_a_doorbell_that_another_transaction_counts_on_is_not_acknowledged_away(
+    broker: NotifyBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SHOWN_AGAIN", 0.1)
+    ring("default")
+    claimed = broker.dequeue()
+    assert claimed is not None
+    time.sleep(0.15)
+
+    def acknowledge_elsewhere() -> None:
+        NotifyBroker("default").acknowledge(claimed[0][0])
+        connections.close_all()
+
+    with transaction.atomic():
+        ring("default")
+        assert OrmQ.objects.count() == 1
+        with ThreadPoolExecutor(1) as executor:
+            executor.submit(acknowledge_elsewhere).result(timeout=5)
+    assert broker.dequeue() == claimed
 
 
 def test_a_lost_connection_is_made_again(

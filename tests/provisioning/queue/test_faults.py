@@ -7,6 +7,7 @@ import time
 
 import psutil
 import pytest
+from django.db import connection
 
 from provisioning.models.workers import Worker
 from provisioning.queue.doorbell import ring, ring_many
@@ -101,3 +102,14 @@ def test_twenty_kills_at_random_moments_never_stop_the_work(worker: RealWorker) 
     worker.process.terminate()
     assert worker.process.wait(10) == 0
     assert worker.left_over() == []
+
+
+def test_lost_connections_are_made_again(worker: RealWorker) -> None:
+    worker.start()
+    worker.runs_a_task()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    worker.runs_a_task(8)

@@ -112,7 +112,7 @@ def test_a_part_that_never_lasts_ends_the_worker_with_an_error(tmp_path: Path) -
 
     part = noting(tmp_path / "pids", die)
     with pytest.raises(WorkerFailedError, match="5 replacements did not last"):
-        watched(part, lambda: len(pids(tmp_path / "pids")) == 6)
+        Watchdog([part]).run()
     assert len(pids(tmp_path / "pids")) == 6
     assert not any(map(psutil.pid_exists, pids(tmp_path / "pids")))
 

@@ -6,7 +6,6 @@ import time
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
 from django.db.models.functions import Now
 from django_q.models import OrmQ, Task
 
@@ -24,7 +23,7 @@ def test_an_idle_worker_ends_at_once_when_told(worker: RealWorker) -> None:
     began = time.monotonic()
     worker.process.terminate()
     assert worker.process.wait(10) == 0
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 5
     assert worker.left_over() == []
     row = Worker.objects.get()
     assert (row.pid, row.queues) == (worker.process.pid, ["default"])
@@ -117,17 +116,6 @@ def test_each_queue_has_its_own_processes(worker: RealWorker) -> None:
         ["ran", "production"],
     ]
     assert Worker.objects.get().queues == ["default", "production"]
-
-
-def test_lost_connections_are_made_again(worker: RealWorker) -> None:
-    worker.start()
-    worker.runs_a_task()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
-    worker.runs_a_task(8)
 
 
 @pytest.mark.parametrize(
