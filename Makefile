@@ -24,7 +24,7 @@ $(VENV)/.python:
 
 $(VENV)/.installed: $(VENV)/.python requirements.txt requirements-dev.txt
 	@echo "Installing into $(VENV) ..."
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	@$(RUN) -m pip install --quiet --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
 	@touch $@
 
 migrate: install
