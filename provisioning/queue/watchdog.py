@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
@@ -27,8 +26,8 @@ QUIET_SECONDS = 20.0
 GRACE_SECONDS = 10.0
 """Idle processes that were told to end are given so long."""
 MOST_REPLACEMENTS = 5
-SETTLED_SECONDS = 60.0
-"""So many replacements, none of which held for so long, mean that replacing does not help."""
+SETTLED_SECONDS = 10.0
+"""So many replacements in a row, none of which was well for so long, mean that replacing is no help."""
 FIRST_PAUSE = 0.5
 """Seconds before the second replacement in a row; it doubles with each."""
 _ROUND_SECONDS = 0.2
@@ -52,8 +51,8 @@ class Part:
     ) -> None:
         self.name = name
         self._run, self._processes = run, processes
-        self._replacements: deque[float] = deque(maxlen=MOST_REPLACEMENTS)
-        self._start_at = 0.0
+        self._failures = 0
+        self._start_at = self._started_at = 0.0
         self.process: BaseProcess | None = None
 
     def start(self) -> None:
@@ -67,8 +66,8 @@ class Part:
         assert process.pid  # noqa: S101 -- it was started
         with suppress(OSError):  # the child does the same; whoever is first
             os.setpgid(process.pid, process.pid)
-        self.process = process
-        self.pid = process.pid
+        self.process, self.pid = process, process.pid
+        self._started_at = time.monotonic()
 
     def _main(self) -> None:
         with suppress(OSError):
@@ -103,14 +102,14 @@ class Part:
 
     def _replace(self, why: str) -> None:
         now = time.monotonic()
-        recent = [at for at in self._replacements if now - at < MOST_REPLACEMENTS * SETTLED_SECONDS]
-        if len(recent) == MOST_REPLACEMENTS:
+        lasted = now - self._started_at - self.pulse.oldest() > SETTLED_SECONDS
+        self._failures = 1 if lasted else self._failures + 1
+        if self._failures > MOST_REPLACEMENTS:
             raise WorkerFailedError(
                 f"{self.name} {why}, and {MOST_REPLACEMENTS} replacements did not last. "
                 "The lines above say what went wrong; start the worker again once it is mended."
             )
-        self._replacements.append(now)
-        self._start_at = now + (2 ** len(recent) - 1) * FIRST_PAUSE
+        self._start_at = now + (2 ** (self._failures - 1) - 1) * FIRST_PAUSE
         logger.warning("%s %s; it is replaced.", self.name, why)
 
     def kill(self) -> None:
