@@ -222,7 +222,8 @@ def test_the_tool_of_a_dead_worker_is_ended_before_another_starts(run: MemoryRun
 def test_the_children_of_a_dead_tool_are_ended_too(run: MemoryRun) -> None:
     child = run.work_folder / "child"
     tool = subprocess.Popen(
-        ["/bin/sh", "-c", f"sleep 60 & echo $! > {child}.new; mv {child}.new {child}; sleep 60"], start_new_session=True
+        ["/bin/sh", "-c", f"sleep 60 & echo $! > {child}.new; mv {child}.new {child}; sleep 60"],
+        start_new_session=True,
     )
     _wait_for(child)
     started = psutil.Process(tool.pid).create_time()
