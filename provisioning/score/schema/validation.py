@@ -201,7 +201,7 @@ def _alternatives(parts: tuple[Part, ...], error: ValidationError) -> list[Findi
     """Explain a oneOf or anyOf: of keys of which one must be there, or of a list and a map."""
     branches: list[dict[str, Any]] = error.validator_value  # type: ignore[assignment]
     instance: Json = error.instance
-    if all("required" in branch for branch in branches):
+    if all("required" in branch for branch in branches) and isinstance(instance, dict):
         keys = [branch["required"][0] for branch in branches]
         given = [key for key in keys if key in instance]
         what = f"has {_list(given)}" if given else "has none"
