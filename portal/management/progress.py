@@ -150,8 +150,10 @@ def _needs_somebody(deployment: Deployment) -> Iterator[str]:
 
 def _failure(deployment: Deployment) -> Iterator[str]:
     label = DeploymentStatus(deployment.status).label.lower()
-    yield f"Deployment {deployment.pk} ended: {label}. {deployment.status_reason}".rstrip()
     steps = list(deployment.steps.select_related("resource").order_by("position"))
+    told_by_steps = any(step.status == StepStatus.FAILED for step in steps)
+    reason = "" if told_by_steps else deployment.status_reason
+    yield f"Deployment {deployment.pk} ended: {label}. {reason}".rstrip()
     for step in steps:
         if step.status == StepStatus.FAILED:
             yield ""

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django_htmx.http import HTMX_STOP_POLLING
+
+from provisioning.models import Deployment
+from tests.provisioning.place import Place
+
+DATABASE = "  db:\n    type: postgres\n"
+HTMX = {"HX-Request": "true"}
+
+
+@pytest.fixture
+def shop(place: Place, alice: User) -> Place:
+    """Return a place where alice's team has the application shop."""
+    place.template(
+        "postgres",
+        outputs={"host": False, "password": True},
+        config={"outputs": {"host": "db.internal", "password": "s3cret-pw"}},
+    )
+    place.application("shop", alice)
+    return place
+
+
+@pytest.fixture
+def browser(client: Client, alice: User) -> Client:
+    """Return a client in which alice is logged in."""
+    client.force_login(alice)
+    return client
+
+
+def text_of(client: Client, url: str, **headers: str) -> str:
+    answer = client.get(url, headers=headers)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def test_home_leads_to_the_list(browser: Client) -> None:
+    assert browser.get("/").headers["Location"] == "/deployments/"
+
+
+def test_strangers_are_sent_to_the_login(client: Client, db: None) -> None:
+    answer = client.get("/deployments/")
+
+    assert answer.status_code == 302
+    assert answer.headers["Location"] == "/accounts/login/?next=/deployments/"
+    assert b"User name" in client.get(answer.headers["Location"]).content
+
+
+def test_a_fragment_of_a_lost_session_renews_the_whole_page(client: Client, db: None) -> None:
+    answer = client.get("/deployments/", headers=HTMX)
+
+    assert answer.headers["HX-Refresh"] == "true"
+    assert answer.content == b""
+
+
+def test_logging_in_with_a_wrong_password_says_so(client: Client, alice: User) -> None:
+    answer = client.post("/accounts/login/", {"username": "alice", "password": "wrong"})
+
+    assert b"do not belong together" in answer.content
+
+
+def test_the_list_shows_deployments_newest_first(browser: Client, shop: Place) -> None:
+    first, second = shop.deploy(DATABASE), shop.deploy(DATABASE)
+
+    html = text_of(browser, "/deployments/")
+
+    assert re.findall(r">#(\d+)<", html) == [str(second.pk), str(first.pk)]
+    assert "succeeded" in html
+
+
+def test_the_list_is_filtered(browser: Client, shop: Place) -> None:
+    done = shop.deploy(DATABASE)
+    failed = shop.deploy("  db:\n    type: postgres\n    params: {fail: Broken, permanent: true}\n")
+
+    html = text_of(browser, "/deployments/?status=failed")
+
+    assert re.findall(r">#(\d+)<", html) == [str(failed.pk)]
+    assert done.pk != failed.pk
+    assert "match this filter" in text_of(browser, "/deployments/?application=other")
+
+
+def test_htmx_is_given_the_rows_alone(browser: Client, shop: Place) -> None:
+    shop.deploy(DATABASE)
+
+    html = text_of(browser, "/deployments/", **HTMX)
+
+    assert html.lstrip().startswith('<div id="rows"')
+    assert "<html" not in html
+
+
+def test_others_deployments_are_not_there(client: Client, shop: Place, bob: User) -> None:
+    deployment = shop.deploy(DATABASE)
+    step = deployment.steps.get()
+    client.force_login(bob)
+
+    assert "No deployments yet" in text_of(client, "/deployments/")
+    for url in ("", "status/", f"steps/{step.pk}/log/"):
+        assert client.get(f"/deployments/{deployment.pk}/{url}").status_code == 404
+
+
+def test_the_page_shows_plan_steps_resources_and_no_secret(browser: Client, shop: Place) -> None:
+    deployment = shop.deploy(DATABASE)
+
+    html = text_of(browser, f"/deployments/{deployment.pk}/")
+
+    assert "postgres.default#web.db" in html
+    assert "postgres-template@1.0.0" in html
+    assert "Used by shop/web.db" in html
+    assert "db.internal" in html
+    assert "••••••" in html
+    assert "s3cret-pw" not in html
+
+
+def test_an_error_and_what_it_blocked_are_shown(browser: Client, shop: Place) -> None:
+    deployment = shop.deploy(
+        "  db:\n    type: postgres\n    params: {fail: <b>No quota</b>, permanent: true}\n"
+        "  cache:\n    type: postgres\n    params: {at: '${resources.db.host}'}\n"
+    )
+
+    html = text_of(browser, f"/deployments/{deployment.pk}/")
+
+    assert "&lt;b&gt;No quota&lt;/b&gt;" in html
+    assert "<b>No quota" not in html
+    assert "Blocked by private/shop/web/db/postgres.default" in html
+
+
+def test_the_status_polls_until_the_end(browser: Client, shop: Place) -> None:
+    deployment = shop.submit(DATABASE)
+    url = f"/deployments/{deployment.pk}/status/"
+
+    going_on = browser.get(url, headers=HTMX)
+    seen = re.search(r"status/(\?seen=\w+)", going_on.content.decode())
+    assert seen
+    assert b'hx-trigger="every 1s"' in going_on.content
+    assert browser.get(url + seen[1], headers=HTMX).status_code == 204
+
+    shop.done(deployment)
+    ended = browser.get(url + seen[1], headers=HTMX)
+
+    assert ended.status_code == HTMX_STOP_POLLING
+    assert b"succeeded" in ended.content
+    assert b"hx-trigger" not in ended.content
+
+
+def test_the_log_of_a_step_is_shown(browser: Client, shop: Place) -> None:
+    deployment = shop.deploy(DATABASE)
+    step = deployment.steps.get()
+
+    html = text_of(browser, f"/deployments/{deployment.pk}/steps/{step.pk}/log/")
+
+    assert step.log_chunks.first().text.strip() in html
+    assert "hx-trigger" not in html
+
+
+def test_a_log_of_another_deployment_is_not_there(browser: Client, shop: Place) -> None:
+    step = shop.deploy(DATABASE).steps.get()
+    other = shop.deploy(DATABASE)
+
+    assert browser.get(f"/deployments/{other.pk}/steps/{step.pk}/log/").status_code == 404
+
+
+def test_pages_may_run_nothing_but_what_is_served(browser: Client, shop: Place) -> None:
+    deployment = shop.deploy(DATABASE)
+
+    answer = browser.get(f"/deployments/{deployment.pk}/")
+
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r"<script(?![^>]* src=)|<style|style=|onclick=", answer.content.decode())
+
+
+def test_queries_do_not_grow_with_the_list(
+    browser: Client, shop: Place, django_assert_max_num_queries: Any
+) -> None:
+    for _ in range(4):
+        shop.deploy(DATABASE)
+
+    with django_assert_max_num_queries(6):  # session, user, applications, environments, count, rows
+        browser.get("/deployments/")
+
+
+def test_queries_do_not_grow_with_the_resources(
+    browser: Client, shop: Place, django_assert_max_num_queries: Any
+) -> None:
+    resources = "".join(f"  db{number}:\n    type: postgres\n" for number in range(6))
+    deployment = shop.deploy(resources)
+
+    with django_assert_max_num_queries(7):  # session, user, deployment, steps, resources + 2
+        browser.get(f"/deployments/{deployment.pk}/")
+    assert Deployment.objects.count() == 1

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from rest_framework.authtoken.models import Token
+from rest_framework.test import APIClient
+
+from provisioning.models import Deployment, Resource
+from tests.provisioning.place import Place, score_file
+
+URL = "/api/v1/deployments/"
+SCORE = score_file("web", "  db:\n    type: postgres\n")
+REQUEST = {"application": "shop", "environment": "dev", "score": SCORE}
+
+
+@pytest.fixture
+def shop(place: Place, alice: User) -> Place:
+    """Return a place where alice's team has the application shop."""
+    place.template(
+        "postgres", outputs={"password": True}, config={"outputs": {"password": "s3cret-pw"}}
+    )
+    place.application("shop", alice)
+    return place
+
+
+def client_of(user: User) -> APIClient:
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Token {Token.objects.create(user=user).key}")
+    return client
+
+
+@pytest.fixture
+def api(shop: Place, alice: User) -> APIClient:
+    """Return a client that acts as alice, by token."""
+    return client_of(alice)
+
+
+def test_a_deployment_is_accepted_and_can_be_looked_at(api: APIClient, alice: User) -> None:
+    answer = api.post(URL, {**REQUEST, "commit": "abc"})
+
+    deployment = Deployment.objects.get()
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == f"http://testserver{URL}{deployment.pk}/"
+    assert answer.json()["status"] == "running"
+    assert (deployment.requested_by, deployment.commit) == (alice, "abc")
+    seen = api.get(answer.headers["Location"])
+    assert seen.status_code == 200
+    assert seen.json()["plan"]["resources"][0]["action"] == "create"
+    assert [(step["resource"], step["status"]) for step in seen.json()["steps"]] == [
+        ("postgres.default#web.db", "pending")
+    ]
+
+
+def test_the_end_is_seen_and_no_secret_is(api: APIClient, shop: Place) -> None:
+    number = api.post(URL, REQUEST).json()["id"]
+    shop.done(Deployment.objects.get())
+
+    answer = api.get(f"{URL}{number}/")
+
+    assert answer.json()["status"] == "succeeded"
+    assert answer.json()["steps"][0]["driver_ran"] is True
+    assert "s3cret-pw" not in answer.content.decode()
+
+
+def test_several_files_are_deployed_together(api: APIClient) -> None:
+    files = [
+        {"name": f"{name}.yaml", "text": score_file(name, "  db:\n    type: postgres\n")}
+        for name in ("web", "api")
+    ]
+
+    answer = api.post(URL, {"application": "shop", "environment": "dev", "files": files})
+
+    assert answer.status_code == 202
+    assert answer.json()["workloads"] == ["api", "web"]
+
+
+def test_a_teardown_is_accepted(api: APIClient, shop: Place) -> None:
+    shop.deploy("  db:\n    type: postgres\n")
+
+    answer = api.post(
+        URL,
+        {"kind": "teardown", "application": "shop", "environment": "dev", "workloads": ["web"]},
+    )
+
+    assert answer.status_code == 202
+    assert answer.json()["kind"] == "teardown"
+    shop.done(Deployment.objects.get(pk=answer.json()["id"]))
+    assert set(shop.states().values()) == {"deleted"}
+
+
+def test_every_problem_of_a_refused_file_is_told_with_its_place(api: APIClient) -> None:
+    score = score_file("web", "  db:\n    type: mongo\n  cache:\n    type: redis\n")
+
+    answer = api.post(URL, {**REQUEST, "score": score})
+
+    assert answer.status_code == 400
+    problems = answer.json()["problems"]
+    assert [(each["file"], each["line"]) for each in problems] == [
+        ("score.yaml", 9),
+        ("score.yaml", 11),
+    ]
+    assert set(problems[0]) == {"file", "line", "column", "path", "message", "hint"}
+    assert not Deployment.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"score": None}, "score"),
+        ({"environment": "prod"}, "environment"),
+        ({"scores": "x"}, "scores"),
+        ({"kind": "maintenance"}, "kind"),
+        ({"workloads": ["web"]}, "workloads"),
+        ({"files": [{"name": "a", "text": "b"}]}, "score"),
+        ({"kind": "teardown"}, "score"),
+        ({"files": [], "score": None}, "files"),
+    ],
+)
+def test_a_wrong_request_names_the_field(
+    api: APIClient, change: dict[str, Any], field: str
+) -> None:
+    body = {name: value for name, value in {**REQUEST, **change}.items() if value is not None}
+
+    answer = api.post(URL, body)
+
+    assert answer.status_code == 400
+    assert field in answer.json()
+    assert not Deployment.objects.exists()
+
+
+def test_a_stranger_finds_nothing(api: APIClient, bob: User) -> None:
+    number = api.post(URL, REQUEST).json()["id"]
+    stranger = client_of(bob)
+
+    submitted = stranger.post(URL, REQUEST)
+
+    assert submitted.status_code == 404
+    assert submitted.json() == {"detail": "There is no application shop."}
+    assert stranger.get(f"{URL}{number}/").status_code == 404
+    assert stranger.get(URL).json()["results"] == []
+    assert Deployment.objects.count() == 1
+
+
+def test_staff_see_everything(api: APIClient, charlie: User) -> None:
+    number = api.post(URL, REQUEST).json()["id"]
+    charlie.is_staff = True
+    charlie.save()
+
+    assert client_of(charlie).get(f"{URL}{number}/").status_code == 200
+
+
+def test_nobody_enters_without_a_token(shop: Place) -> None:
+    assert APIClient().post(URL, REQUEST).status_code == 401
+    assert APIClient().get(URL).status_code == 401
+    assert not Resource.objects.exists()
+
+
+def test_the_list_is_paged_newest_first_and_filtered(api: APIClient, shop: Place) -> None:
+    first = shop.deploy("  db:\n    type: postgres\n").pk
+    second = shop.deploy("  db:\n    type: postgres\n").pk
+
+    page = api.get(URL, {"limit": 1}).json()
+
+    assert page["count"] == 2
+    assert [each["id"] for each in page["results"]] == [second]
+    assert page["next"].endswith("limit=1&offset=1")
+    assert api.get(URL, {"status": "failed"}).json()["count"] == 0
+    assert api.get(URL, {"application": "shop", "status": "succeeded"}).json()["count"] == 2
+    assert first < second
+
+
+def test_queries_do_not_grow_with_the_list(
+    api: APIClient, shop: Place, django_assert_num_queries: Any
+) -> None:
+    api.get(URL)
+    for _ in range(3):
+        shop.deploy("  db:\n    type: postgres\n")
+
+    with django_assert_num_queries(3):  # the token, the count and the rows
+        assert len(api.get(URL).json()["results"]) == 3
