@@ -55,8 +55,12 @@ def _hijack(
 
 
 def gives(workload: Workload, declaration: ResourceDeclaration, key: str) -> bool:
-    """Say whether a declaration has the key `params` or `metadata` at all, be it empty."""
-    return key in workload.document["resources"][declaration.alias]
+    """Say whether a declaration has `params` or `metadata` at all, be it empty.
+
+    Metadata of which nothing is left without Conductor's annotations says nothing.
+    """
+    written = workload.document["resources"][declaration.alias].get(key)
+    return written is not None and (not written or bool(getattr(declaration, key)))
 
 
 def conflicts(uid: str, declared: Declared) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 
 from provisioning.score.binding import OwnKeys
-from provisioning.score.placeholders import PlaceholderError, parse_reference, placeholders
+from provisioning.score.placeholders import ROOTS, PlaceholderError, parse_reference, placeholders
 from provisioning.score.schema.validation import Finding, did_you_mean
 from provisioning.score.workload import Json, Part
 
@@ -85,9 +85,11 @@ def _add_hint(aliases: list[str]) -> str:
 
 def _short_form_hint(text: str, known: Collection[str], in_params: bool) -> str:
     root, dot, _rest = text.partition(".")
+    if root in ROOTS:
+        return ""
     if dot and root in known:
         return f"did you mean `${{resources.{text}}}`?"
-    close = did_you_mean(root, ["resources", "metadata", *(known if in_params else ())])
+    close = did_you_mean(root, [*ROOTS, *(known if in_params else ())])
     return close if dot else ""
 
 

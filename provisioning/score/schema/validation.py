@@ -173,20 +173,34 @@ def _format(parts: tuple[Part, ...], error: ValidationError) -> list[Finding]:
     schema: dict[str, Any] = error.schema  # type: ignore[assignment]
     if "propertyNames" in list(error.schema_path)[-2:-1]:
         return _wrong_name(parts, error)
-    hint = schema.get("description", f"it must match {error.validator_value}")
+    hint = _format_hint(schema, str(error.instance))
     if error.instance == "":
         return [Finding(parts, f"{_name(parts)} is empty.", hint)]
     return [Finding(parts, f"{_name(parts)} may not be {show(error.instance)}.", hint)]
 
 
+def _format_hint(schema: dict[str, Any], value: str) -> str:
+    pattern = schema.get("pattern", "")
+    literal = pattern.removeprefix("^").removesuffix(r"\Z").replace(r"\.", ".")
+    if re.fullmatch(r"[\w./-]+", literal):
+        return f"write {literal}"
+    if pattern == LABEL:
+        return _label_hint(value)
+    return str(schema.get("description", f"it must match {pattern}"))
+
+
+LABEL = r"^[a-z0-9][a-z0-9-]{0,61}[a-z0-9]\Z"
+
+
+def _label_hint(value: str) -> str:
+    rule = "a name has 2 to 63 of a-z, 0-9 and -, and neither starts nor ends with -"
+    plain = re.sub(r"[^a-z0-9]+", "-", value.lower()).strip("-")
+    return f"did you mean `{plain}`? {rule}" if 2 <= len(plain) <= 63 else rule
+
+
 def _wrong_name(parts: tuple[Part, ...], error: ValidationError) -> list[Finding]:
-    name = str(error.instance)
-    hint = f"it must match {error.schema.get('pattern', 'the schema')}"  # type: ignore[union-attr]
-    if parts[-1:] in (("containers",), ("resources",), ("ports",), ("before",)):
-        hint = "a name has 2 to 63 of a-z, 0-9 and -, and neither starts nor ends with -"
-        plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-        if 2 <= len(plain) <= 63:
-            hint = f"did you mean `{plain}`? {hint}"
+    name, schema = str(error.instance), error.schema
+    hint = _format_hint(schema, name) if isinstance(schema, dict) else ""
     return [Finding((*parts, name), f"`{name}` is not a valid name in {_name(parts)}.", hint, True)]
 
 

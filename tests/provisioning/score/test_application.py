@@ -108,6 +108,17 @@ def test_different_metadata_and_bindings_are_refused() -> None:
     ]
 
 
+def test_metadata_of_conductor_alone_agrees_with_any() -> None:
+    application = bind_application(
+        workloads(
+            one="db: {type: pg, id: main, metadata: {annotations: {conductor.dev/priority: '1'}}}",
+            two="db: {type: pg, id: main, metadata: {owner: x}}",
+        )
+    )
+
+    assert application.resources["pg.default#main"].metadata == {"owner": "x"}
+
+
 def test_an_id_may_spell_a_name_that_nobody_has() -> None:
     application = bind_application(
         workloads(one="db: {type: pg}", two="db: {type: redis, id: one.db}")

@@ -173,6 +173,29 @@ def test_all_problems_of_a_file_are_told_at_once_and_in_order() -> None:
             ),
         ),
         (
+            WHOLE.replace("v1b1", "v1b2"),
+            (
+                1,
+                13,
+                "apiVersion",
+                '`apiVersion` may not be "score.dev/v1b2".',
+                "write score.dev/v1b1",
+            ),
+        ),
+        (
+            WHOLE + "    variables: {A: '${resources.db.}'}\n",
+            (
+                7,
+                20,
+                "containers.main.variables.A",
+                (
+                    "The placeholder ${resources.db.} is malformed: it takes two or more names "
+                    "with dots between them, each of letters, digits, `_` and `-`."
+                ),
+                r"write $$ for a dollar sign, and \. for a dot inside a name",
+            ),
+        ),
+        (
             HEAD + "containers: {}\n",
             (4, 13, "containers", "`containers` needs at least one entry.", ""),
         ),
