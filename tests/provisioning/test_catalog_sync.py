@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -356,6 +357,20 @@ def test_content_comes_back_read_only_from_the_database(
     assert (unpacked / "link").read_bytes() == b"\0\1"
     assert unpack(version) == unpacked
     assert [path.name for path in unpacked.parent.iterdir()] == [unpacked.name]
+
+
+def test_content_is_unpacked_once_by_many_at_once(
+    sync: Sync, tmp_path: Path, settings: LazySettings
+) -> None:
+    settings.VAR_DIR = tmp_path / "var"
+    write(tmp_path, "alpha", ALPHA, **{f"file{number}": "x" * 9999 for number in range(50)})
+    sync()
+    version = ResourceTemplateVersion.objects.get()
+    with ThreadPoolExecutor(8) as pool:
+        folders = set(pool.map(lambda _: unpack(version), range(16)))
+    (folder,) = folders
+    assert len(list(folder.iterdir())) == 51
+    assert list(folder.parent.iterdir()) == [folder]
 
 
 def test_damaged_content_is_not_unpacked(

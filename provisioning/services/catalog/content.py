@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import os
@@ -94,8 +93,11 @@ def unpack(version: ResourceTemplateVersion) -> Path:
     draft = Path(tempfile.mkdtemp(dir=root, prefix=".unpacking-"))
     try:
         _write(files, draft)
-        with contextlib.suppress(OSError):  # another process was faster: its folder is the same
-            draft.rename(folder)
+        draft.rename(folder)
+    except OSError:
+        # Another process may have been faster: its folder is the same.
+        if not folder.is_dir():
+            raise
     finally:
         if draft.exists():
             _remove(draft)
