@@ -159,6 +159,9 @@ def test_one_bad_template_refuses_the_whole_sync_with_every_problem(
     [
         ("name: a\ntype: qu\nversion: one\ndriver: fake\n", 3, "'one' is not a semantic version."),
         ("type: qu\nversion: 1.0.0\ndriver: fake\n", 1, "name is missing."),
+        ("name: a\ntype: qu\nversion: 1.0.0+b\ndriver: fake\n", 3, "has build metadata"),
+        ('name: a\ntype: "\\0"\n', 1, "holds a NUL character"),
+        ("", 1, "must hold one YAML document, and holds 0."),
         ("name: a\nname: b\n", 2, "name"),
         ("name: [\n", 2, "This is not YAML"),
         (
@@ -276,6 +279,23 @@ def test_link_out_of_the_folder_is_refused(sync: Sync, tmp_path: Path) -> None:
     (folder / "key").symlink_to("/etc/hostname")
     assert "key" in problems(sync)[0][1]
     assert "is a link to outside of the template's folder." in problems(sync)[0][1]
+
+
+def test_odd_files_are_refused(sync: Sync, tmp_path: Path) -> None:
+    folder = write(tmp_path, "alpha", ALPHA)
+    os.mkfifo(folder / "pipe")
+    assert "pipe in " in problems(sync)[0][1]
+    assert "is neither a file nor a link to one." in problems(sync)[0][1]
+    (folder / "pipe").unlink()
+    (folder / os.fsdecode(b"caf\xe9")).touch()
+    assert "is not printable UTF-8; rename it." in problems(sync)[0][1]
+
+
+def test_template_yaml_that_is_a_link_is_refused(sync: Sync, tmp_path: Path) -> None:
+    folder = write(tmp_path, "alpha", ALPHA)
+    (folder / "template.yaml").rename(tmp_path / "elsewhere")
+    (folder / "template.yaml").symlink_to(tmp_path / "elsewhere")
+    assert "must be a file, and is a link." in problems(sync)[0][1]
 
 
 def test_too_large_folder_is_refused(sync: Sync, tmp_path: Path) -> None:

@@ -110,11 +110,7 @@ def _read(folder: Path) -> list[ContentFile]:
     size = 0
     for path in sorted(_paths(root), key=lambda path: path.relative_to(root).as_posix()):
         name = path.relative_to(root).as_posix()
-        target = path.resolve()
-        if not target.is_relative_to(root):
-            raise CatalogError(f"{name} in {folder} is a link to outside of the template's folder.")
-        if not target.is_file():
-            raise CatalogError(f"{name} in {folder} is neither a file nor a link to one.")
+        target = _checked(path, root, name)
         size += target.stat().st_size
         if size > MAX_BYTES or len(files) >= MAX_FILES:
             raise CatalogError(
@@ -122,8 +118,23 @@ def _read(folder: Path) -> list[ContentFile]:
                 f"{MAX_BYTES:,} bytes in all. Keep only what the driver needs in it."
             )
         executable = bool(target.stat().st_mode & stat.S_IXUSR)
-        files.append(ContentFile(name, executable, target.read_bytes()))
+        try:
+            files.append(ContentFile(name, executable, target.read_bytes()))
+        except OSError as error:
+            raise CatalogError(f"{name} in {folder} cannot be read: {error.strerror}.") from error
     return files
+
+
+def _checked(path: Path, root: Path, name: str) -> Path:
+    """Return the file that a path leads to, within the folder and with a name in UTF-8."""
+    target = path.resolve()
+    if not name.isprintable():
+        raise CatalogError(f"The name {name!a} in {root} is not printable UTF-8; rename it.")
+    if not target.is_relative_to(root):
+        raise CatalogError(f"{name} in {root} is a link to outside of the template's folder.")
+    if not target.is_file():
+        raise CatalogError(f"{name} in {root} is neither a file nor a link to one.")
+    return target
 
 
 def _paths(root: Path) -> Iterable[Path]:

@@ -17,6 +17,7 @@ from provisioning.services.catalog.problems import CatalogError
 from provisioning.services.catalog.template_file import FILE_NAME
 
 GIT_SECONDS = 120
+MAX_ADDRESS = 400
 SCP_LIKE = re.compile(r"\A[\w.-]+@[\w.-]+:(?!//)")
 WITH_SCHEME = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*:(?://|:)")
 # What git and ssh need; Conductor's own secrets are not among it.
@@ -54,11 +55,13 @@ def opened(source: str) -> Iterator[Source]:
     """
     if not source or source.startswith("-"):
         raise CatalogError(f"{source!r} is neither a path nor the address of a git repository.")
+    if len(source) > MAX_ADDRESS or not source.isprintable():
+        raise CatalogError(f"The source must be printable and at most {MAX_ADDRESS} characters.")
     path = Path(source)
     if path.exists() and not _is_bare_repository(path):
         if path.is_file() and path.name != FILE_NAME:
             raise CatalogError(f"{source} is not a folder, nor a file called {FILE_NAME}.")
-        yield Source(path, str(path.resolve()), source)
+        yield Source(path, str(path.resolve())[:500], source)
         return
     url, ref = _repository(source)
     with tempfile.TemporaryDirectory(prefix="conductor-catalog-") as folder_name:

@@ -104,6 +104,8 @@ def read_template_file(path: Path, name: str) -> TemplateFile:
 
 
 def _document(path: Path, name: str) -> RawDocument:
+    if path.is_symlink():
+        raise CatalogError(f"{name} must be a file, and is a link.")
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise CatalogError(f"{name} is larger than {MAX_FILE_BYTES:,} bytes.")
@@ -115,6 +117,8 @@ def _document(path: Path, name: str) -> RawDocument:
     documents = list(read(text))
     if len(documents) != 1:
         raise CatalogError(f"{name} must hold one YAML document, and holds {len(documents)}.")
+    if "\\u0000" in json.dumps(documents[0].value):
+        raise CatalogError(f"{name} holds a NUL character, which PostgreSQL cannot store.")
     return documents[0]
 
 
@@ -184,11 +188,14 @@ def _known_keys(schema: Any) -> list[str]:
 def _version_problems(document: RawDocument) -> Iterator[Problem]:
     version = document.value["version"]
     try:
-        Version(version)
+        build = Version(version).build
     except ValueError:
-        yield document.problem(
-            ("version",), f"{version!r} is not a semantic version.", hint="write it like 1.0.0"
-        )
+        message = f"{version!r} is not a semantic version."
+        yield document.problem(("version",), message, hint="write it like 1.0.0")
+    else:
+        if build:
+            message = f"{version!r} has build metadata, by which versions have no order."
+            yield document.problem(("version",), message, hint="leave out what follows the +")
 
 
 def _params_problems(document: RawDocument) -> Iterator[Problem]:
