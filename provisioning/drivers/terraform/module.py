@@ -7,10 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import hcl2
-from hcl2 import SerializationOptions
-from lark.exceptions import LarkError
-
 from provisioning.drivers.base import DriverError, Output, TemplateInterface
 from provisioning.drivers.terraform.types import type_schema, unwrapped, validation_schema
 
@@ -24,9 +20,6 @@ PROVIDED_VARIABLES = (
 )
 SUFFIXES = (".tf", ".tf.json", ".tofu", ".tofu.json")
 
-_OPTIONS = SerializationOptions(
-    with_comments=False, strip_string_quotes=True, preserve_heredocs=False, explicit_blocks=False
-)
 _SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 Block = Mapping[str, Any]
@@ -70,24 +63,36 @@ def declared_variables(content: Path) -> frozenset[str]:
 def _parsed(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-        document = (
-            json.loads(text)
-            if path.name.endswith(".json")
-            else hcl2.loads(text, serialization_options=_OPTIONS)
-        )
+        document = json.loads(text) if path.name.endswith(".json") else _hcl(path.name, text)
     except json.JSONDecodeError as error:
         raise _bad(path.name, f"{error.msg}.", error.lineno, error.colno) from error
     except UnicodeDecodeError as error:
         raise _bad(path.name, "the file is not UTF-8 text.") from error
+    if not isinstance(document, dict):
+        raise _bad(path.name, "the file is not a JSON object.")
+    return document
+
+
+def _hcl(file: str, text: str) -> dict[str, Any]:
+    # Loading the parser takes longer than five applies, and most runs need no parsing.
+    import hcl2
+    from lark.exceptions import LarkError
+
+    options = hcl2.SerializationOptions(
+        with_comments=False,
+        strip_string_quotes=True,
+        preserve_heredocs=False,
+        explicit_blocks=False,
+    )
+    try:
+        document: dict[str, Any] = hcl2.loads(text, serialization_options=options)
     except LarkError as error:
         line, column = getattr(error, "line", None), getattr(error, "column", None)
         token = str(getattr(error, "token", "")).splitlines()
         found = (
             f"{token[0].strip()!r}" if token and token[0].strip() else "the end of a line or file"
         )
-        raise _bad(path.name, f"{found} is not expected here.", line, column) from error
-    if not isinstance(document, dict):
-        raise _bad(path.name, "the file is not a JSON object.")
+        raise _bad(file, f"{found} is not expected here.", line, column) from error
     return document
 
 
