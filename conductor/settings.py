@@ -162,8 +162,8 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"] if (BASE_DIR / "static").is_dir() else []
+# Files are served from where they are, found once at the start: nothing has to be collected.
 WHITENOISE_USE_FINDERS = True
 
 LANGUAGE_CODE = "en-us"
@@ -229,5 +229,7 @@ LOGGING = {
         name: {"handlers": ["stderr"], "level": LOG_LEVEL, "propagate": False}
         for name in ("conductor", "portal", "provisioning")
     }
-    | {"django-q": {"handlers": ["stderr"], "level": "WARNING", "propagate": False}},
+    | {"django-q": {"handlers": ["stderr"], "level": "WARNING", "propagate": False}}
+    # Strangers who ask for other hosts get their 400; they do not get to fill the log.
+    | {"django.security.DisallowedHost": {"handlers": [], "propagate": False}},
 }
