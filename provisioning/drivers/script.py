@@ -31,7 +31,8 @@ from provisioning.drivers.base import (
     declared_sensitive,
     workload_ports,
 )
-from provisioning.drivers.supervisor import end_previous, printable, supervise
+from provisioning.drivers.supervisor import printable, supervise
+from provisioning.drivers.work_folder import occupied
 
 # What the contract lets a command answer. The last ones describe Docker Compose services.
 _KNOWN_ANSWERS = frozenset({"resource_state", "resource_outputs", "shared_state"})
@@ -95,10 +96,12 @@ class _Command:
         self.tell = run
         self.program = _command(resource.content, resource.config)
         self.folder = run.work_folder
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def run(self, words: list[str], before: State, *, answers: bool = True) -> dict[str, Any]:
-        end_previous(self.folder, self.tell)
+        with occupied(self.tell):
+            return self._run(words, before, answers=answers)
+
+    def _run(self, words: list[str], before: State, *, answers: bool) -> dict[str, Any]:
         for name in self.resource.sensitive_params:
             self.tell.mask(str(self.resource.params.get(name, "")) or name)
         question = self.folder / "input.json"

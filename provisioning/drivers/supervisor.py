@@ -27,11 +27,11 @@ from typing import BinaryIO
 import psutil
 
 from provisioning.drivers.base import DriverError, LeaseLostError, Run
+from provisioning.drivers.work_folder import RECORD
 
 TICK_SECONDS = 0.02
 LONGEST_LINE = 16 * 1024 * 1024
 GRACE_SECONDS: dict[str, float] = {"cancelled": 600.0, "timed out": 600.0, "lease lost": 25.0}
-RECORD = "tool.json"
 STREAMS = ("stdout", "stderr")
 
 _ESCAPE_SEQUENCE = re.compile(
@@ -71,7 +71,6 @@ def supervise(
     reason), then SIGKILL with its whole group. Raises DriverError if the tool cannot be started,
     and LeaseLostError or whatever a callback raised once the tool has ended.
     """
-    end_previous(folder, run)
     supervision = _Supervision(
         run=run,
         on_line=on_line or (lambda stream, line: run.log(printable(line) + "\n", stream=stream)),
@@ -89,45 +88,6 @@ def supervise(
         for tail in tails:
             tail.close()
         (folder / RECORD).unlink(missing_ok=True)
-
-
-def end_previous(folder: Path, run: Run, *, patience: float = 25.0) -> None:
-    """End what a dead worker left running in this folder: its tool, then the tool's children.
-
-    The tool has been interrupted already, by its parent's death; when patience (seconds) is over, it
-    is killed.
-    """
-    record = folder / RECORD
-    try:
-        known = json.loads(record.read_text())
-        leader, started = int(known["pid"]), float(known["started"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return
-    try:
-        tool = psutil.Process(leader)
-        if tool.create_time() != started:  # the number is another process's now
-            record.unlink()
-            return
-        run.log("Waiting for the tool of an earlier attempt to stop.\n", level="warning")
-        tool.wait(patience)
-    except psutil.TimeoutExpired:
-        run.log("The tool of an earlier attempt did not stop: it is killed.\n", level="warning")
-    except psutil.NoSuchProcess:
-        pass
-    killed = list(_session(leader))
-    for process in killed:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(killed, timeout=patience)
-    record.unlink(missing_ok=True)
-
-
-def _session(leader: int) -> Iterator[psutil.Process]:
-    """Yield the processes of a session; its number is not given anew while one of them lives."""
-    for process in psutil.process_iter():
-        with suppress(ProcessLookupError, PermissionError):
-            if os.getsid(process.pid) == leader:
-                yield process
 
 
 def _start(

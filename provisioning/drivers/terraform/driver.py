@@ -21,7 +21,7 @@ from provisioning.drivers.base import (
     StoppedError,
     TemplateInterface,
 )
-from provisioning.drivers.supervisor import Outcome, end_previous, supervise
+from provisioning.drivers.supervisor import Outcome, supervise
 from provisioning.drivers.terraform.installation import (
     find_installation,
     initialised_module,
@@ -32,6 +32,7 @@ from provisioning.drivers.terraform.installation import (
 from provisioning.drivers.terraform.messages import Messages
 from provisioning.drivers.terraform.module import describe_module
 from provisioning.drivers.terraform.state import STATE_FILES, Shipper, State, write_private
+from provisioning.drivers.work_folder import occupied
 
 VALUES_FILE = "conductor.tfvars.json"
 
@@ -53,7 +54,8 @@ class TerraformDriver:
 
     def ensure(self, resource: DriverInput, run: Run) -> DriverResult:
         """Apply the module and return the outputs that its state holds."""
-        state = _Application(resource, run).apply()
+        with occupied(run):
+            state = _Application(resource, run).apply()
         for name in state.sensitive():
             _mask(run, state.outputs[name].get("value"))
         return DriverResult(
@@ -68,7 +70,8 @@ class TerraformDriver:
 
     def destroy(self, resource: DriverInput, run: Run) -> None:
         """Destroy everything that the resource's state holds."""
-        _Application(resource, run).destroy()
+        with occupied(run):
+            _Application(resource, run).destroy()
 
 
 class _Application:
@@ -79,7 +82,6 @@ class _Application:
         self.run = run
         self.tool = installation()
         self.folder = run.work_folder
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.cache_folder = self.folder.parent.parent / "terraform-init"
         self.cache_folder.mkdir(mode=0o700, exist_ok=True)
         self.shipper = Shipper(run, self.folder)
@@ -110,7 +112,6 @@ class _Application:
         self._clean()
 
     def _restore(self) -> State | None:
-        end_previous(self.folder, self.run)
         for name in self.resource.sensitive_params:
             _mask(self.run, self.resource.params.get(name))
         try:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,10 +16,12 @@ from pathlib import Path
 from provisioning.drivers.base import DriverError, DriverInput, Run, StoppedError
 from provisioning.drivers.supervisor import printable, supervise
 from provisioning.drivers.terraform.module import declared_variables
+from provisioning.drivers.work_folder import wait_for_lock
 
 LOCK_FILE = ".terraform.lock.hcl"
 DATA_FOLDER = ".terraform"
 VARIABLES_FILE = ".conductor-variables.json"
+INIT_PATIENCE = 1800.0  # seconds to wait for another worker that initialises the same module
 
 # What a module's folder may hold from somebody's own runs; it must not reach ours.
 _NOT_COPIED = shutil.ignore_patterns(
@@ -141,26 +140,11 @@ def initialised_module(
     key = "-".join((resource.content_digest.rpartition(":")[2], tool.name, tool.version))
     target = cache_folder / re.sub(r"[^\w.-]", "_", key)
     if not target.is_dir():
-        with _locked(target.with_name(f"{target.name}.lock"), run):
+        with target.with_name(f"{target.name}.lock").open("w") as lock:
+            wait_for_lock(lock.fileno(), run, INIT_PATIENCE, what=lock.name)
             if not target.is_dir():
                 _initialise(resource, run, tool, target)
     return InitialisedModule(target, frozenset(json.loads((target / VARIABLES_FILE).read_text())))
-
-
-@contextmanager
-def _locked(path: Path, run: Run) -> Iterator[None]:
-    with path.open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                reason = run.should_stop()
-                if reason is not None:
-                    message = f"The run was {reason} while it waited for `init`."
-                    raise StoppedError(message, reason) from None
-                time.sleep(0.05)
-        yield
 
 
 def _initialise(resource: DriverInput, run: Run, tool: Installation, target: Path) -> None:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from provisioning.drivers.base import DriverError, LeaseLostError
-from provisioning.drivers.supervisor import RECORD, Outcome, end_previous, printable, supervise
+from provisioning.drivers.supervisor import Outcome, printable, supervise
 from tests.provisioning.drivers.runs import MemoryRun
 
 ROOT = Path(__file__).parents[3]
@@ -205,43 +205,6 @@ def test_an_orphan_is_interrupted_when_its_worker_is_killed(
     worker.wait()
     _wait_for(heard, 3)
     assert heard.exists()
-
-
-def test_the_tool_of_a_dead_worker_is_ended_before_another_starts(run: MemoryRun) -> None:
-    left = subprocess.Popen(
-        ["/bin/sh", "-c", "trap '' INT; sleep 60"], start_new_session=True, cwd=run.work_folder
-    )
-    started = psutil.Process(left.pid).create_time()
-    (run.work_folder / RECORD).write_text(f'{{"pid": {left.pid}, "started": {started}}}')
-    end_previous(run.work_folder, run, patience=0.2)
-    assert _gone(left.pid)
-    left.wait()
-    assert "did not stop: it is killed" in run.text()
-
-
-def test_the_children_of_a_dead_tool_are_ended_too(run: MemoryRun) -> None:
-    child = run.work_folder / "child"
-    tool = subprocess.Popen(
-        ["/bin/sh", "-c", f"sleep 60 & echo $! > {child}.new; mv {child}.new {child}; sleep 60"],
-        start_new_session=True,
-    )
-    _wait_for(child)
-    started = psutil.Process(tool.pid).create_time()
-    (run.work_folder / RECORD).write_text(f'{{"pid": {tool.pid}, "started": {started}}}')
-    tool.kill()
-    tool.wait()
-    end_previous(run.work_folder, run)
-    assert _gone(int(child.read_text()))
-    assert not (run.work_folder / RECORD).exists()
-
-
-def test_a_process_that_only_has_the_same_number_is_left_alone(run: MemoryRun) -> None:
-    other = subprocess.Popen(["/bin/sleep", "60"], start_new_session=True)
-    (run.work_folder / "tool.json").write_text(f'{{"pid": {other.pid}, "started": 1.0}}')
-    _run(run, "true")
-    assert other.poll() is None
-    other.kill()
-    other.wait()
 
 
 def test_a_tool_that_cannot_be_started_is_a_permanent_error(
