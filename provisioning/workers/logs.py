@@ -9,8 +9,8 @@ from typing import Any
 
 from provisioning.drivers.supervisor import printable
 from provisioning.models import LogChunk, Step
+from provisioning.services.outputs import MASK
 
-MASK = "••••••"
 FLUSH_SECONDS = 0.05
 CHUNK_CHARACTERS = 64 * 1024
 MOST_CHARACTERS = 4 * 1024 * 1024

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -87,7 +88,8 @@ def _attempt(step: Step, pause: float | None) -> bool:
             _fail(step, run, str(error))
         except Exception as error:
             # The message may hold anything, so it goes to the worker's own log only.
-            logger.exception("Step %s failed unexpectedly.", step.pk)
+            details = run.masked(traceback.format_exc())
+            logger.error("Step %s failed unexpectedly.\n%s", step.pk, details)
             _fail(
                 step,
                 run,

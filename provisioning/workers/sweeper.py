@@ -15,7 +15,7 @@ from provisioning.models import Deployment, DeploymentStatus, Step, StepStatus
 from provisioning.models.deployments import STARTED_STATUSES, UNFINISHED_STEP_STATUSES
 from provisioning.queue import doorbell
 from provisioning.services import transitions
-from provisioning.services.deployments import finish
+from provisioning.services.deployments import end, finish
 from provisioning.workers.tasks import is_anything_ready
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def sweep() -> None:
     for pk in with_worker.filter(lease_until__lt=Now()).values_list("pk", flat=True):
         _free(pk)
     for pk in _left_deployments():
-        finish.advance(pk)
+        end.advance(pk)
     pending = Step.objects.filter(
         status=StepStatus.PENDING, deployment__status=DeploymentStatus.RUNNING
     )

@@ -11,7 +11,7 @@ from provisioning.models import Step, StepStatus
 from provisioning.queue import doorbell
 from provisioning.queue.lifeline import draining
 from provisioning.services import transitions
-from provisioning.services.deployments import finish
+from provisioning.services.deployments import end
 from provisioning.workers.heartbeat import current_worker_id
 from provisioning.workers.lease import lease_time
 from provisioning.workers.runner import run_step
@@ -42,13 +42,13 @@ _ANY_SQL = f"SELECT EXISTS (SELECT 1 {_READY})"
 
 def work(queue: str) -> None:
     """Run ready steps of a queue until there are none, for ten minutes, or until the worker drains."""
-    end = time.monotonic() + LONGEST_SECONDS
-    while time.monotonic() < end and not draining():
+    until = time.monotonic() + LONGEST_SECONDS
+    while time.monotonic() < until and not draining():
         step = claim(queue)
         if step is None:
             return
         run_step(step)
-        finish.advance(step.deployment_id)
+        end.advance(step.deployment_id)
     doorbell.ring(queue)
 
 

@@ -1,10 +1,11 @@
-"""End steps and deployments: what a step brought about, what it blocks, what starts next.
+"""End steps: what a step brought about, and what it blocks.
 
 A worker that lost its step to another is refused here with LeaseLostError, and writes nothing.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -16,11 +17,7 @@ from provisioning.encryption import canonical_json, encrypt
 from provisioning.models import (
     ConsumerState,
     DeletionPolicy,
-    Deployment,
-    DeploymentStatus,
-    Environment,
     Resource,
-    ResourceConsumer,
     ResourceDependency,
     ResourceOutput,
     ResourceState,
@@ -28,11 +25,8 @@ from provisioning.models import (
     Step,
     StepStatus,
 )
-from provisioning.models.deployments import STARTED_STATUSES, UNFINISHED_STEP_STATUSES
 from provisioning.models.resources import LIVE_RESOURCE_STATES
 from provisioning.services import transitions
-from provisioning.services.deployments.start import start_waiting, succeed
-from provisioning.services.locks import lock_environment
 
 
 def begin_ensure(step: Step) -> None:
@@ -46,7 +40,7 @@ def begin_ensure(step: Step) -> None:
         if resource.state == ResourceState.FAILED and resource.applied_spec_digest:
             changing = ResourceState.UPDATING
         if resource.state in (ResourceState.ACTIVE, ResourceState.FAILED):
-            _move_resource(resource, changing, step)
+            move_resource(resource, changing, step)
         _note_driver_run(step, resource)
 
 
@@ -65,11 +59,11 @@ def begin_destroy(step: Step) -> str:
                 resource.applied_mac and resource.applied_spec_digest == resource.spec_digest
             )
             back = ResourceState.ACTIVE if as_desired else ResourceState.FAILED
-            _move_resource(resource, back, step, reason)
+            move_resource(resource, back, step, reason)
             _succeed(step, reason)
         elif not ever_applied(resource):
             reason = "Nothing to destroy: it was never brought about."
-            _delete(resource, step, reason)
+            delete_resource(resource, step, reason)
             _succeed(step, reason)
         else:
             _note_driver_run(step, resource)
@@ -83,7 +77,7 @@ def finish_unchanged(step: Step, spec_digest: str) -> None:
         resource.applied_spec_digest = spec_digest
         resource.save(update_fields=["applied_spec_digest", "updated_at"])
         if resource.state == ResourceState.UPDATING:
-            _move_resource(resource, ResourceState.ACTIVE, step)
+            move_resource(resource, ResourceState.ACTIVE, step)
         _succeed(step)
 
 
@@ -109,7 +103,7 @@ def finish_ensure(
             resource.state_location = state.location
             resource.state_metadata = dict(state.metadata)
         resource.save()
-        _move_resource(resource, ResourceState.ACTIVE, step)
+        move_resource(resource, ResourceState.ACTIVE, step)
         _succeed(step)
 
 
@@ -117,7 +111,7 @@ def finish_destroy(step: Step) -> None:
     """End a destroy whose driver has done its work; raise LeaseLostError."""
     with transaction.atomic():
         resource = _locked(step)
-        _delete(resource, step)
+        delete_resource(resource, step)
         _succeed(step)
 
 
@@ -131,22 +125,8 @@ def fail_step(step: Step, error: str) -> None:
         transitions.move(
             step, StepStatus.FAILED, reason=error, error=error, finished_at=timezone.now()
         )
-        _move_resource(resource, ResourceState.FAILED, step, error)
+        move_resource(resource, ResourceState.FAILED, step, error)
         _block_dependents(step, resource)
-
-
-def advance(deployment_id: int) -> None:
-    """End a deployment whose steps have all ended, and start what waits and may start now."""
-    deployment = Deployment.objects.select_related("environment").get(pk=deployment_id)
-    done = (
-        deployment.status in STARTED_STATUSES
-        and not deployment.steps.filter(status__in=UNFINISHED_STEP_STATUSES).exists()
-    )
-    if done or _somebody_waits(deployment.environment):
-        with transaction.atomic():
-            lock_environment(deployment.environment)
-            _end(deployment)
-            start_waiting(deployment.environment)
 
 
 def held_by(resource: Resource) -> str:
@@ -178,6 +158,26 @@ def ever_applied(resource: Resource) -> bool:
     )
 
 
+def move_resource(resource: Resource, state: str, step: Step, reason: str = "") -> None:
+    """Move a locked resource to a state for a step's sake, unless it is there already."""
+    if resource.state != state:
+        transitions.move(resource, state, reason=reason, deployment=step.deployment)
+
+
+def delete_resource(resource: Resource, step: Step, reason: str = "") -> None:
+    """Note that a locked resource is gone, and with it its outputs and what it needed."""
+    resource.outputs.all().delete()
+    ResourceDependency.objects.filter(source=resource).delete()
+    transitions.move(
+        resource,
+        ResourceState.DELETED,
+        reason=reason,
+        deployment=step.deployment,
+        deleted_at=timezone.now(),
+        applied_mac="",
+    )
+
+
 def _locked(step: Step) -> Resource:
     """Lock a running step's resource and the step; raise LeaseLostError if it is not ours any more."""
     resource = Resource.objects.select_for_update(no_key=True).get(pk=step.resource_id)
@@ -200,24 +200,6 @@ def _note_driver_run(step: Step, resource: Resource) -> None:
 
 def _succeed(step: Step, reason: str = "") -> None:
     transitions.move(step, StepStatus.SUCCEEDED, reason=reason, finished_at=timezone.now())
-
-
-def _move_resource(resource: Resource, state: str, step: Step, reason: str = "") -> None:
-    if resource.state != state:
-        transitions.move(resource, state, reason=reason, deployment=step.deployment)
-
-
-def _delete(resource: Resource, step: Step, reason: str = "") -> None:
-    resource.outputs.all().delete()
-    ResourceDependency.objects.filter(source=resource).delete()
-    transitions.move(
-        resource,
-        ResourceState.DELETED,
-        reason=reason,
-        deployment=step.deployment,
-        deleted_at=timezone.now(),
-        applied_mac="",
-    )
 
 
 def _store_outputs(
@@ -244,86 +226,28 @@ def _store_outputs(
 
 def _block_dependents(step: Step, resource: Resource) -> None:
     """Mark every step that needs the failed one, directly or through others."""
-    blocked: dict[int, Step] = {}
-    waiting = {step.pk}
+    needing: dict[int, list[int]] = defaultdict(list)
+    for one, needed in Step.needs.through.objects.filter(
+        from_step__deployment_id=step.deployment_id
+    ).values_list("from_step_id", "to_step_id"):
+        needing[needed].append(one)
+    reached: set[int] = set()
+    waiting = [step.pk]
     while waiting:
-        # They are pending, so no worker has them: only another failure may lock them, by id too.
-        found = (
-            Step.objects.select_for_update(no_key=True, of=("self",))
-            .select_related("resource")
-            .filter(deployment_id=step.deployment_id, needs__in=waiting, status=StepStatus.PENDING)
-            .order_by("pk")
-        )
-        waiting = {each.pk for each in found} - set(blocked)
-        blocked |= {each.pk: each for each in found}
+        found = set(needing[waiting.pop()]) - reached
+        reached |= found
+        waiting += found
+    # No worker has them, but another failure may block the same ones: all are locked by id at once.
+    blocked = (
+        Step.objects.select_for_update(no_key=True, of=("self",))
+        .select_related("resource")
+        .filter(pk__in=reached, status=StepStatus.PENDING)
+        .order_by("pk")
+    )
     transitions.move_all(
-        [blocked[pk] for pk in sorted(blocked)],
+        list(blocked),
         StepStatus.BLOCKED,
         reason=f"{resource.key} failed.",
         blocked_by=resource.key,
         finished_at=timezone.now(),
     )
-
-
-def _somebody_waits(environment: Environment) -> bool:
-    return Deployment.objects.filter(
-        environment=environment, status=DeploymentStatus.WAITING
-    ).exists()
-
-
-def _end(deployment: Deployment) -> None:
-    """Give a deployment whose steps have all ended its last status."""
-    deployment = Deployment.objects.select_for_update(no_key=True).get(pk=deployment.pk)
-    steps = list(deployment.steps.select_related("resource").order_by("position"))
-    if deployment.status not in STARTED_STATUSES or any(
-        step.status in UNFINISHED_STEP_STATUSES for step in steps
-    ):
-        return
-    failed = [step for step in steps if step.status == StepStatus.FAILED]
-    blocked = [step for step in steps if step.status == StepStatus.BLOCKED]
-    if not failed and not blocked:
-        succeed(deployment)
-        return
-    reasons = [f"{step.resource.key} failed: {step.error}" for step in failed]
-    if blocked:
-        reasons.append(f"Blocked by that: {', '.join(step.resource.key for step in blocked)}.")
-    transitions.move(
-        deployment,
-        DeploymentStatus.FAILED,
-        reason=", ".join(step.resource.key for step in failed) + " failed.",
-        status_reason="\n".join(reasons),
-        finished_at=timezone.now(),
-    )
-    _withdraw(deployment, blocked)
-
-
-def _withdraw(deployment: Deployment, blocked: list[Step]) -> None:
-    """Take back the deployment's wishes for resources that its steps never came to."""
-    ids = [step.resource_id for step in blocked]
-    locked = Resource.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk")
-    resources = {resource.pk: resource for resource in locked}
-    wanted_by_others = set(
-        Step.objects.filter(resource__in=ids, status__in=UNFINISHED_STEP_STATUSES).values_list(
-            "resource_id", flat=True
-        )
-    )
-    # Dependents come after what they need, so the last are looked at first.
-    for step in reversed(blocked):
-        if step.resource_id in wanted_by_others:
-            continue
-        resource = resources[step.resource_id]
-        reason = f"{step.blocked_by} failed before the work on it began."
-        transitions.move_all(
-            list(
-                ResourceConsumer.objects.select_related("workload").filter(
-                    resource=resource, deployment=deployment, state=ConsumerState.ACTIVE
-                )
-            ),
-            ConsumerState.WITHDRAWN,
-            reason=reason,
-            ended_at=timezone.now(),
-        )
-        if not ever_applied(resource) and not held_by(resource):
-            _delete(resource, step, reason)
-        elif resource.state not in (ResourceState.ACTIVE, ResourceState.FAILED):
-            _move_resource(resource, ResourceState.FAILED, step, reason)

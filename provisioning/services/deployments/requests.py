@@ -12,12 +12,15 @@ from provisioning.exceptions import ConductorError
 from provisioning.models import Application, Deployment, DeploymentKind, Environment, Resource
 from provisioning.models.resources import LIVE_RESOURCE_STATES
 from provisioning.planning.decide import decide, decide_teardown
-from provisioning.planning.facts import Snapshot
 from provisioning.planning.plan import Action, Plan
 from provisioning.score.document import parse_application
 from provisioning.score.workload import Workload
 
 MOST_PLANS = 5
+
+
+class ForeignEnvironmentError(ConductorError):
+    """Refuse to deploy an application into another organisation's environment."""
 
 
 class UnsteadyError(ConductorError):
@@ -41,8 +44,14 @@ class Request:
         files = [(file, text) for file, text in json.loads(decrypt(deployment.score))]
         return cls(workloads=parse_application(files), upgrade=deployment.upgrade)
 
-    def plan(self, facts: Snapshot) -> Plan:
-        """Plan on a snapshot; raise PlanError with every problem."""
+    def plan(self, application: Application, environment: Environment) -> Plan:
+        """Plan on a fresh snapshot; raise PlanError with every problem."""
+        if application.organisation_id != environment.organisation_id:
+            raise ForeignEnvironmentError(
+                f"The environment {environment.name} belongs to another organisation than the "
+                f"application {application.name}."
+            )
+        facts = snapshot.take(application, environment)
         if self.teardown:
             return decide_teardown(self.names, facts)
         return decide(self.workloads, facts, upgrade=self.upgrade)
@@ -56,7 +65,7 @@ class Request:
         makes the plan stale, so it is made again.
         """
         for _ in range(MOST_PLANS):
-            plan = self.plan(snapshot.take(application, environment))
+            plan = self.plan(application, environment)
             named = _keys(plan)
             locked = {
                 resource.key: resource

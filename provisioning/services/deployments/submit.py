@@ -9,7 +9,6 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from provisioning import snapshot
 from provisioning.encryption import encrypt
 from provisioning.exceptions import ConductorError
 from provisioning.models import (
@@ -43,7 +42,7 @@ def plan_deployment(
     Raises ScoreError or PlanError with every problem.
     """
     request = Request(workloads=parse_application(files), upgrade=upgrade)
-    return request.plan(snapshot.take(application, environment))
+    return request.plan(application, environment)
 
 
 def plan_teardown(
@@ -51,7 +50,7 @@ def plan_teardown(
 ) -> Plan:
     """Tell what removing these workloads (None: all of the application) would do; write nothing."""
     request = Request(names=None if workloads is None else tuple(workloads), teardown=True)
-    return request.plan(snapshot.take(application, environment))
+    return request.plan(application, environment)
 
 
 def submit_deployment(

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioning.models import LogChunk, Step
+from provisioning.services.outputs import MASK
 from provisioning.workers import logs
-from provisioning.workers.logs import MASK, Log, Mask
+from provisioning.workers.logs import Log, Mask
 from provisioning.workers.tasks import claim
 from tests.provisioning.place import Place
 

@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 
 from provisioning.models import AuditEvent, Deployment, Step, Worker
 from provisioning.queue import doorbell
-from provisioning.services.deployments import finish
+from provisioning.services.deployments import end
 from provisioning.workers.runner import run_step
 from provisioning.workers.sweeper import MOST_ATTEMPTS, sweep
 from provisioning.workers.tasks import claim, work
@@ -117,7 +117,7 @@ def test_a_deployment_that_nobody_ended_is_ended(
 ) -> None:
     deployment = place.submit(ONE)
     with monkeypatch.context() as patch:
-        patch.setattr(finish, "advance", lambda pk: None)  # the worker dies just before
+        patch.setattr(end, "advance", lambda pk: None)  # the worker dies just before
         work("default")
     deployment.refresh_from_db()
     assert deployment.status == "running"

@@ -7,7 +7,18 @@ import pytest
 
 from provisioning.drivers.base import DriverError
 from provisioning.drivers.fake import FakeDriver
-from provisioning.models import AuditEvent, LogChunk, Resource, ResourceConsumer, Step
+from provisioning.models import (
+    AuditEvent,
+    Deployment,
+    Environment,
+    LogChunk,
+    Organisation,
+    Resource,
+    ResourceConsumer,
+    Step,
+)
+from provisioning.services.deployments import submit_teardown
+from provisioning.services.deployments.requests import ForeignEnvironmentError
 from provisioning.workers.tasks import claim
 from tests.provisioning.place import Place
 
@@ -231,3 +242,27 @@ def test_a_step_that_is_blocked_is_never_claimed(place: Place) -> None:
 
     assert claim("default") is None
     assert not Step.objects.filter(status__in=["pending", "running"]).exists()
+
+
+def test_another_organisations_environment_is_refused(place: Place) -> None:
+    application = place.application()
+    foreign = Environment.objects.create(
+        organisation=Organisation.objects.create(name="other"), name="dev"
+    )
+
+    with pytest.raises(ForeignEnvironmentError, match="belongs to another organisation"):
+        submit_teardown(application=application, environment=foreign, workloads=None, actor=None)
+
+    assert not Deployment.objects.exists()
+
+
+def test_steps_blocked_by_two_failures_are_blocked_once(place: Place) -> None:
+    fails = "    params: {fail: 'no', permanent: true}\n"
+    deployment = place.deploy(
+        f"  one:\n    type: base\n{fails}  two:\n    type: base\n{fails}"
+        "  both:\n    type: part\n    params: {of: '${resources.one.host}${resources.two.host}'}\n"
+    )
+
+    both = deployment.steps.get(status="blocked")
+    assert both.blocked_by == KEY.format("one", "base")
+    assert deployment.steps.filter(status="failed").count() == 2

@@ -13,7 +13,7 @@ from provisioning.models import (
     Step,
     Workload,
 )
-from provisioning.services.deployments import finish, submit_teardown
+from provisioning.services.deployments import end, submit_teardown
 from tests.provisioning.place import Place
 
 DB = "private/shop/web/db/database.default"
@@ -97,7 +97,7 @@ def test_what_was_never_brought_about_is_deleted_without_a_driver(
 ) -> None:
     blocked = place.submit("  db:\n    type: database\n    params: {fail: x, permanent: true}\n")
     Step.objects.filter(deployment=blocked).update(status="failed")
-    finish.advance(blocked.pk)
+    end.advance(blocked.pk)
     teardown = place.teardown()
 
     assert place.steps(teardown)[DB] == ("destroy", "succeeded", False)
