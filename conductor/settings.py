@@ -231,5 +231,5 @@ LOGGING = {
     }
     | {"django-q": {"handlers": ["stderr"], "level": "WARNING", "propagate": False}}
     # Strangers who ask for other hosts get their 400; they do not get to fill the log.
-    | {"django.security.DisallowedHost": {"handlers": [], "propagate": False}},
+    | {"django.security.DisallowedHost": {"level": "CRITICAL"}},
 }
