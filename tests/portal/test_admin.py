@@ -119,21 +119,21 @@ def test_pages_open_and_show_no_secret(place: Place, staff: Client, model: type[
         assert not [secret for secret in secrets() if secret in response.content.decode()]
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.model_name)
-def test_searching_a_list_works(place: Place, staff: Client, model: type[Model]) -> None:
-    assert staff.get(address(model, "changelist"), {"q": "one"}).status_code == 200
+def test_searching_any_list_works(place: Place, staff: Client) -> None:
+    answers = {model: staff.get(address(model, "changelist"), {"q": "one"}) for model in MODELS}
+    assert {model: answer.status_code for model, answer in answers.items()} == dict.fromkeys(
+        MODELS, 200
+    )
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.model_name)
-def test_lists_take_as_many_queries_for_more_rows(
-    place: Place, staff: Client, alice: User, model: type[Model]
-) -> None:
-    def queries() -> int:
-        with CaptureQueriesContext(
-            connection,
-        ) as captured:
-            staff.get(address(model, "changelist"))
-        return len(captured)
+def test_lists_take_as_many_queries_for_more_rows(place: Place, staff: Client, alice: User) -> None:
+    def queries() -> dict[type[Model], int]:
+        counts = {}
+        for model in MODELS:
+            with CaptureQueriesContext(connection) as captured:
+                staff.get(address(model, "changelist"))
+            counts[model] = len(captured)
+        return counts
 
     queries()
     before = queries()
@@ -154,10 +154,10 @@ def test_only_what_is_the_engineers_can_be_edited(
     assert model._default_manager.filter(pk=row.pk).values().get() == before
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.model_name)
-def test_developers_see_nothing(client: Client, alice: User, model: type[Model]) -> None:
+def test_developers_see_nothing(client: Client, alice: User) -> None:
     client.force_login(alice)
-    assert client.get(address(model, "changelist")).status_code == 302
+    statuses = {model: client.get(address(model, "changelist")).status_code for model in MODELS}
+    assert statuses == dict.fromkeys(MODELS, 302)
 
 
 def test_sensitive_output_shows_the_mask(place: Place, staff: Client) -> None:
