@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -78,23 +78,46 @@ def end_previous(folder: Path, run: Run, *, patience: float = 25.0) -> None:
         leader, started = int(known["pid"]), float(known["started"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return
-    try:
+    with suppress(psutil.NoSuchProcess):
         tool = psutil.Process(leader)
         if tool.create_time() != started:  # the number is another process's now
             record.unlink()
             return
         run.log("Waiting for the tool of an earlier attempt to stop.\n", level="warning")
-        tool.wait(patience)
-    except psutil.TimeoutExpired:
-        run.log("The tool of an earlier attempt did not stop: it is killed.\n", level="warning")
-    except psutil.NoSuchProcess:
-        pass
-    killed = list(_session(leader))
-    for process in killed:
+        if not _wait_until_dead([tool], patience):
+            run.log("It did not stop: it is killed.\n", level="warning")
+    left = list(_session(leader))
+    for process in left:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(killed, timeout=patience)
+    _wait_until_dead(left, patience)
     record.unlink(missing_ok=True)
+
+
+def _wait_until_dead(processes: Sequence[psutil.Process], patience: float) -> bool:
+    """Wait until the processes run no more; one that nobody has reaped yet is dead as well."""
+    end = time.monotonic() + patience
+    while any(_runs(process) for process in processes):
+        if time.monotonic() >= end:
+            return False
+        time.sleep(_PAUSE_SECONDS)
+    return True
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def tool_runs_in(folder: Path) -> bool:
+    """Say whether the tool that a run of this machine started in the folder still runs."""
+    try:
+        known = json.loads((folder / RECORD).read_text())
+        return bool(psutil.Process(int(known["pid"])).create_time() == float(known["started"]))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, psutil.Error):
+        return False
 
 
 def _session(leader: int) -> Iterator[psutil.Process]:

@@ -80,7 +80,7 @@ def test_the_tool_of_a_dead_worker_is_ended_before_another_starts(run: MemoryRun
     end_previous(run.work_folder, run, patience=0.2)
     assert _gone(left.pid)
     left.wait()
-    assert "did not stop: it is killed" in run.text()
+    assert "It did not stop: it is killed" in run.text()
 
 
 def test_the_children_of_a_dead_tool_are_ended_too(run: MemoryRun) -> None:
@@ -97,6 +97,17 @@ def test_the_children_of_a_dead_tool_are_ended_too(run: MemoryRun) -> None:
     end_previous(run.work_folder, run)
     assert _gone(int(child.read_text()))
     assert not (run.work_folder / RECORD).exists()
+
+
+def test_a_dead_tool_that_nobody_has_reaped_is_not_waited_for(run: MemoryRun) -> None:
+    tool = subprocess.Popen(["/bin/sleep", "60"], start_new_session=True)
+    started = psutil.Process(tool.pid).create_time()
+    (run.work_folder / RECORD).write_text(f'{{"pid": {tool.pid}, "started": {started}}}')
+    tool.kill()
+    begin = time.monotonic()
+    end_previous(run.work_folder, run, patience=20)
+    assert time.monotonic() - begin < 5
+    tool.wait()
 
 
 def test_a_process_that_only_has_the_same_number_is_left_alone(run: MemoryRun) -> None:
