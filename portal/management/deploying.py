@@ -15,6 +15,7 @@ from portal.management.base import ConductorCommand, UsageError, named
 from portal.management.plan_text import PlanJson, plan_lines
 from portal.management.progress import follow, goes_on, outcome
 from provisioning.models import Application, Deployment, Environment
+from provisioning.planning.plan import Plan
 
 STANDARD_INPUT = "-"
 
@@ -80,6 +81,13 @@ class DeployingCommand(ConductorCommand):
         if found is None:
             raise UsageError(f"There is no deployment {number}.")
         return found
+
+    def show_plan(self, plan: Plan, options: dict[str, Any]) -> None:
+        """Print a plan in the chosen format."""
+        if options["format"] == "json":
+            self.print_json({**plan.to_json(), "digest": plan.digest})
+        else:
+            self.print_plan(plan.to_json(), explain=options.get("explain", False))
 
     def print_plan(self, plan: PlanJson, *, explain: bool = False) -> None:
         """Print a plan as text."""

@@ -43,6 +43,18 @@ def test_one_workload_is_removed_and_the_other_stays(shop: Place) -> None:
     }
 
 
+def test_its_plan_can_be_looked_at_first(shop: Place) -> None:
+    before = Deployment.objects.count()
+
+    ran = run("teardown", *TARGET, "--workload", "api", "--plan")
+
+    assert ran.status == 0
+    assert ran.out.startswith("Tear down shop (api) in dev\n")
+    assert ran.out.endswith("Plan: 1 to destroy.\n")
+    assert Deployment.objects.count() == before
+    assert set(shop.states().values()) == {"active"}
+
+
 def test_an_unknown_workload_is_a_wrong_call(shop: Place) -> None:
     before = Deployment.objects.count()
 

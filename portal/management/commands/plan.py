@@ -30,7 +30,4 @@ class Command(DeployingCommand):
             files=files,
             upgrade=options["upgrade"],
         )
-        if options["format"] == "json":
-            self.print_json({**plan.to_json(), "digest": plan.digest})
-        else:
-            self.print_plan(plan.to_json(), explain=options["explain"])
+        self.show_plan(plan, options)

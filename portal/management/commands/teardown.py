@@ -5,9 +5,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from portal.management.base import UsageError
-from portal.management.deploying import DeployingCommand
+from portal.management.deploying import DeployingCommand, Target
 from provisioning.planning.plan import PlanError
-from provisioning.services.deployments.submit import submit_teardown
+from provisioning.services.deployments.submit import plan_teardown, submit_teardown
 
 
 class Command(DeployingCommand):
@@ -25,18 +25,16 @@ class Command(DeployingCommand):
             metavar="NAME",
             help="remove only this one; may be repeated (default: all of them)",
         )
+        parser.add_argument(
+            "--plan", action="store_true", help="only show what it would do; nothing is written"
+        )
         self.add_wait(parser)
         self.add_format(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         target = self.target(options)
         try:
-            deployment = submit_teardown(
-                application=target.application,
-                environment=target.environment,
-                workloads=options["workload"],
-                actor=target.actor,
-            )
+            self._tear_down(target, options)
         except PlanError as error:
             # The stored graph needs no Score file: only a name that was typed can be wrong.
             raise UsageError(
@@ -45,4 +43,20 @@ class Command(DeployingCommand):
                     for each in error.problems
                 )
             ) from error
+
+    def _tear_down(self, target: Target, options: dict[str, Any]) -> None:
+        if options["plan"]:
+            plan = plan_teardown(
+                application=target.application,
+                environment=target.environment,
+                workloads=options["workload"],
+            )
+            self.show_plan(plan, options)
+            return
+        deployment = submit_teardown(
+            application=target.application,
+            environment=target.environment,
+            workloads=options["workload"],
+            actor=target.actor,
+        )
         self.report(deployment, options)
