@@ -9,13 +9,16 @@ from datetime import timedelta
 from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from provisioning.drivers.base import LeaseLostError
+from provisioning.drivers.work_folder import tool_runs_in
 from provisioning.models import Deployment, DeploymentStatus, Step, StepStatus
 from provisioning.models.deployments import STARTED_STATUSES, UNFINISHED_STEP_STATUSES
 from provisioning.queue import doorbell
 from provisioning.services import transitions
 from provisioning.services.deployments import end, finish
+from provisioning.workers.run import work_folder
 from provisioning.workers.tasks import is_anything_ready
 
 logger = logging.getLogger(__name__)
@@ -27,8 +30,7 @@ GRACE = timedelta(seconds=25)
 
 def sweep() -> None:
     """Free steps whose worker is gone, end and start deployments that were left, ring the queues."""
-    with_worker = Step.objects.filter(status__in=[StepStatus.RUNNING, StepStatus.RECOVERING])
-    for pk in with_worker.filter(lease_until__lt=Now()).values_list("pk", flat=True):
+    for pk in Step.objects.filter(_silent()).values_list("pk", flat=True):
         _free(pk)
     for pk in _left_deployments():
         end.advance(pk)
@@ -43,31 +45,45 @@ def sweep() -> None:
 def _free(pk: int) -> None:
     """Take a step from a worker that is silent: another may claim it, unless it failed too often.
 
-    On the worker's own host the next attempt waits for the tool that may still run there. From
-    elsewhere that cannot be seen, so the step is `recovering` until the tool must have stopped.
+    A tool may go on for a moment after its worker's death, so the step is `recovering` until the
+    worker's own host sees that it has ended or, to others, until it must have.
     """
     with transaction.atomic():
         step = (
             Step.objects.select_for_update(skip_locked=True, no_key=True, of=("self",))
             .select_related("resource", "worker", "deployment")
-            .filter(pk=pk, lease_until__lt=Now())
-            .filter(status__in=[StepStatus.RUNNING, StepStatus.RECOVERING])
+            .filter(_silent(), pk=pk)
             .first()
         )
         if step is None:
             return
         if step.attempt < MOST_ATTEMPTS:
             reason = f"The lease of attempt {step.attempt} was lost."
-            here = step.worker is None or step.worker.host == socket.gethostname()
-            if step.status == StepStatus.RUNNING and not here:
+            if _has_stopped(step):
+                transitions.move(step, StepStatus.PENDING, reason=reason, lease_until=None)
+            elif step.status == StepStatus.RUNNING:
                 transitions.move(
                     step, StepStatus.RECOVERING, reason=reason, lease_until=Now() + GRACE
                 )
-            else:
-                transitions.move(step, StepStatus.PENDING, reason=reason, lease_until=None)
-            logger.warning("Step %s: %s", step.pk, reason)
+                logger.warning("Step %s: %s", step.pk, reason)
             return
     _give_up(step)
+
+
+def _silent() -> Q:
+    """Match steps whose lease is over, and those of this host that wait for their tool's end."""
+    here = Q(status=StepStatus.RECOVERING, worker__host=socket.gethostname())
+    held = Q(status__in=[StepStatus.RUNNING, StepStatus.RECOVERING])
+    return here | (held & Q(lease_until__lt=Now()))
+
+
+def _has_stopped(step: Step) -> bool:
+    """Tell whether the next attempt need not wait for the tool of a silent worker's step."""
+    recovering_until = step.lease_until if step.status == StepStatus.RECOVERING else None
+    if recovering_until is not None and recovering_until < timezone.now():
+        return True
+    here = step.worker is None or step.worker.host == socket.gethostname()
+    return here and not tool_runs_in(work_folder(step))
 
 
 def _give_up(step: Step) -> None:

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import json
+import socket
+import subprocess
 from datetime import timedelta
 from typing import Any
 
+import psutil
 import pytest
 from django.db.models.functions import Now
 
+from provisioning.drivers.work_folder import RECORD
 from provisioning.models import AuditEvent, Deployment, Step, Worker
 from provisioning.queue import doorbell
 from provisioning.services.deployments import end
+from provisioning.workers.run import work_folder
 from provisioning.workers.runner import run_step
 from provisioning.workers.sweeper import MOST_ATTEMPTS, sweep
 from provisioning.workers.tasks import claim, work
@@ -91,6 +97,34 @@ def test_a_step_of_another_host_is_recovering_until_its_tool_must_have_stopped(
     assert Step.objects.get(pk=step.pk).status == "recovering"
 
     Step.objects.filter(pk=step.pk).update(lease_until=Now() - timedelta(seconds=1))
+    sweep()
+    assert Step.objects.get(pk=step.pk).status == "pending"
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_step_of_this_host_is_recovering_while_its_tool_may_stop(
+    place: Place, ends: bool
+) -> None:
+    here = Worker.objects.create(host=socket.gethostname(), pid=1, last_seen_at=Now())
+    step = lost(place, worker=here)
+    folder = work_folder(step)
+    folder.mkdir(parents=True)
+    tool = subprocess.Popen(["/bin/sleep", "60"])
+    record = {"pid": tool.pid, "started": psutil.Process(tool.pid).create_time()}
+    (folder / RECORD).write_text(json.dumps(record))
+    try:
+        for _ in range(2):
+            sweep()
+            assert Step.objects.get(pk=step.pk).status == "recovering"
+            assert claim("default") is None
+        if not ends:  # the next attempt will kill it
+            Step.objects.filter(pk=step.pk).update(lease_until=Now() - timedelta(seconds=1))
+            sweep()
+            assert Step.objects.get(pk=step.pk).status == "pending"
+    finally:
+        tool.kill()
+        tool.wait()
+
     sweep()
     assert Step.objects.get(pk=step.pk).status == "pending"
 
