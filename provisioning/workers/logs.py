@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from provisioning.drivers.base import LeaseLostError
 from provisioning.drivers.supervisor import printable
 from provisioning.models import LogChunk, Step
 from provisioning.services.outputs import MASK
@@ -118,7 +119,12 @@ class Log:
             self.flush()
 
     def flush(self) -> None:
-        """Store what is ready."""
+        """Store what is ready; raise LeaseLostError if the step has gone on to another attempt."""
+        if not self._ready:
+            return
+        if not Step.objects.filter(pk=self._step.pk, attempt=self._attempt).exists():
+            self._ready = []
+            raise LeaseLostError(f"Step {self._step.pk} is another worker's now.")
         chunks = []
         for stream, level, text in self._ready:
             chunks.append(

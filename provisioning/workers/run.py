@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 
-from provisioning.drivers.base import LeaseLostError
+from provisioning.drivers.base import DriverError, LeaseLostError
 from provisioning.encryption import decrypt_bytes, encrypt_bytes, mac_bytes
 from provisioning.models import StateVersion, Step, StepStatus
 from provisioning.workers.logs import Log, Mask
@@ -51,7 +53,12 @@ class StepRun:
         self.work_folder = work_folder(step)
         self.work_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.work_folder.chmod(0o700)
-        self.environment = _environment(self.work_folder, driver)
+        self._driver = driver
+
+    @cached_property
+    def environment(self) -> Mapping[str, str]:
+        """Return what a tool may see of the worker's environment."""
+        return _environment(self.work_folder, self._driver)
 
     def log(self, text: str, *, stream: str = "stdout", level: str = "info") -> None:
         """Store log text, secrets masked; see `Run.log`."""
@@ -103,7 +110,7 @@ class StepRun:
         ).delete()
 
     def close(self) -> None:
-        """Store the rest of the log."""
+        """Store the rest of the log, so that it is there when the step's end can be seen."""
         self._log.close()
 
 
@@ -121,6 +128,9 @@ def _environment(home: Path, driver: str) -> dict[str, str]:
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     environment["HOME"] = str(home)
     if driver == "postgres":
-        environment["CONDUCTOR_POSTGRES_ADMIN_URL"] = settings.CONDUCTOR_POSTGRES_ADMIN_URL()
+        try:
+            environment["CONDUCTOR_POSTGRES_ADMIN_URL"] = settings.CONDUCTOR_POSTGRES_ADMIN_URL()
+        except ImproperlyConfigured as error:
+            raise DriverError(str(error), permanent=True) from error
     chosen = (name for name in os.environ if name.startswith(FOR_DRIVERS))
     return environment | {name.removeprefix(FOR_DRIVERS): os.environ[name] for name in chosen}

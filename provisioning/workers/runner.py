@@ -96,7 +96,6 @@ def _attempt(step: Step, pause: float | None) -> bool:
                 f"An unexpected error ({type(error).__name__}) in the driver; the worker's log has "
                 "the details.",
             )
-        run.close()
         return False
 
 
@@ -113,13 +112,14 @@ def _ensure(step: Step, run: StepRun) -> None:
     settled = resource.state in (ResourceState.ACTIVE, ResourceState.UPDATING)
     if settled and resource.applied_mac and resource.applied_mac == task.mac:
         run.log("Nothing to do: the input is what was applied last.\n")
+        run.close()
         finish.finish_unchanged(step, resource.spec_digest)
         return
     finish.begin_ensure(step)
     result = task.driver.ensure(task.input, run)
     sensitive = _sensitive(task, result, run)
     _check_declared(task.input.outputs, result)
-    _remove_work_folder(step, run)
+    _clean_up(step, run)
     finish.finish_ensure(
         step,
         outputs=result.outputs,
@@ -133,10 +133,11 @@ def _destroy(step: Step, run: StepRun) -> None:
     reason = finish.begin_destroy(step)
     if reason:
         run.log(f"{reason}\n")
+        run.close()
         return
     task = _task(step, run, gone=True)
     task.driver.destroy(task.input, run)
-    _remove_work_folder(step, run)
+    _clean_up(step, run)
     finish.finish_destroy(step)
 
 
@@ -215,16 +216,18 @@ def _check_declared(declared: tuple[Output, ...], result: DriverResult) -> None:
         )
 
 
-def _remove_work_folder(step: Step, run: StepRun) -> None:
-    """Remove what the tool left, while no other attempt can have begun to use it."""
+def _clean_up(step: Step, run: StepRun) -> None:
+    """Remove what the tool left, while no other attempt can have begun to use it; end the log."""
     if run.should_stop() == "lease lost":
         raise LeaseLostError(f"The lease of step {step.pk} was lost while its driver ran.")
     shutil.rmtree(run.work_folder, ignore_errors=True)
+    run.close()
 
 
 def _fail(step: Step, run: StepRun, message: str) -> None:
     message = run.masked(printable(message))
     run.log(message + "\n", level="error")
+    run.close()
     finish.fail_step(step, message)
 
 

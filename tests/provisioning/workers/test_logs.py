@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provisioning.drivers.base import LeaseLostError
 from provisioning.models import LogChunk, Step
 from provisioning.services.outputs import MASK
 from provisioning.workers import logs
@@ -133,3 +134,14 @@ def test_lines_are_stored_soon_and_in_order(step: Step, monkeypatch: pytest.Monk
 
     chunks = LogChunk.objects.order_by("sequence").values_list("attempt", "sequence", "text")
     assert list(chunks) == [(1, 0, "one\n"), (1, 1, "two\n"), (1, 2, "oops\n")]
+
+
+def test_the_log_of_an_older_attempt_is_refused(step: Step) -> None:
+    log = Log(step, Mask())
+    log.add("too late\n", "stdout", "info")
+    Step.objects.filter(pk=step.pk).update(attempt=2)
+
+    with pytest.raises(LeaseLostError):
+        log.close()
+
+    assert stored() == ""

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.conf import settings
+from django.conf import LazySettings, settings
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 
 from provisioning.drivers.base import DriverInput, LeaseLostError, StateLocation, StoppedError
@@ -246,6 +247,20 @@ def test_only_the_postgres_driver_is_told_the_administrators_address(place: Plac
     assert run.environment["CONDUCTOR_POSTGRES_ADMIN_URL"] == (
         settings.CONDUCTOR_POSTGRES_ADMIN_URL()
     )
+
+
+def test_a_postgres_step_without_a_server_fails_with_what_to_do(
+    place: Place, settings: LazySettings
+) -> None:
+    def nowhere() -> str:
+        raise ImproperlyConfigured("Set CONDUCTOR_POSTGRES_ADMIN_URL.")
+
+    settings.CONDUCTOR_POSTGRES_ADMIN_URL = nowhere
+    place.template("real", driver="postgres")
+
+    deployment = place.deploy("  db:\n    type: real\n")
+
+    assert deployment.steps.get().error == "Set CONDUCTOR_POSTGRES_ADMIN_URL."
 
 
 def test_state_is_stored_encrypted_versioned_and_bounded(place: Place) -> None:

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from django.conf import LazySettings
+from django.db import OperationalError
+from django.db.models import QuerySet
+
+from provisioning.models import Step
+from provisioning.workers.lease import Lease
+from provisioning.workers.tasks import claim
+from tests.provisioning.place import new_place
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def step(transactional_db: None, settings: LazySettings, tmp_path: Path) -> Step:
+    """Return a step that was claimed with a lease of one second."""
+    settings.CONDUCTOR_LEASE_SECONDS = 1
+    place = new_place()
+    place.template("part")
+    place.submit("  one:\n    type: part\n")
+    step = claim("default")
+    assert step is not None
+    return step
+
+
+def becomes_lost(lease: Lease, seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while not lease.lost() and time.monotonic() < until:
+        time.sleep(0.02)
+    return lease.lost()
+
+
+def test_a_lease_is_renewed_while_its_step_runs(step: Step) -> None:
+    first = Step.objects.get().lease_until
+
+    with Lease(step) as lease:
+        assert not becomes_lost(lease, 1.5)
+
+    second = Step.objects.get().lease_until
+    assert first is not None
+    assert second is not None
+    assert second > first
+
+
+def test_a_lease_that_another_attempt_has_is_lost(step: Step) -> None:
+    with Lease(step) as lease:
+        Step.objects.update(attempt=2)
+        assert becomes_lost(lease, 0.9)
+
+
+def test_a_lease_that_cannot_be_renewed_is_lost_when_it_ends(
+    step: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(self: QuerySet[Step], **fields: object) -> int:
+        raise OperationalError("the server is gone")
+
+    began = time.monotonic()
+    with Lease(step) as lease:
+        monkeypatch.setattr(QuerySet, "update", unreachable)
+        assert becomes_lost(lease, 3)
+        assert time.monotonic() - began >= 0.95
+        monkeypatch.undo()
