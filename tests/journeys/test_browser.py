@@ -5,6 +5,7 @@ from collections.abc import Generator
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connections
 from playwright.sync_api import Page, expect, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
@@ -27,6 +28,8 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Generator[Page]:
         chromium = playwright.chromium.launch(executable_path=find_browser(), args=arguments)
         yield chromium.new_page()
         chromium.close()
+        # Beside the loop Django keeps other connections than before and after it.
+        connections.close_all()
 
 
 def test_a_person_logs_in_and_watches_a_deployment_finish(
