@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from provisioning.planning.facts import Snapshot
 from provisioning.planning.naming import resource_key
-from provisioning.planning.references import bind, bound_text, keys_in, literal_text
+from provisioning.planning.references import bind, bound_text, literal_text
 from provisioning.score.placeholders import (
     PlaceholderError,
     as_text,
@@ -29,7 +29,8 @@ class Requirement:
     """One declared resource of a workload, bound.
 
     `params` is None if the declaration names none: it then agrees with what others ask for.
-    `depends_on` maps the keys that the declaration needs to the kind of dependency.
+    `depends_on` maps the keys that the declaration needs to the kind of dependency, `uses` lists
+    the (alias, output and below) that its params refer to.
     """
 
     workload: Workload
@@ -37,6 +38,7 @@ class Requirement:
     key: str
     params: Mapping[str, Json] | None
     depends_on: Mapping[str, str] = field(default_factory=dict)
+    uses: Sequence[tuple[str, tuple[str, ...]]] = ()
 
     @property
     def path(self) -> str:
@@ -103,11 +105,13 @@ def _keys(
 
 def _bind(workload: Workload, alias: str, keys: Mapping[str, str]) -> Requirement:
     declaration = workload.resources[alias]
+    uses: list[tuple[str, tuple[str, ...]]] = []
 
     def rewrite(text: str) -> str:
         reference = parse_reference(text, aliases=workload.resources)
         if not reference.alias:
             return literal_text(as_text(look_up(workload.metadata, reference.keys, reference)))
+        uses.append((reference.alias, reference.keys))
         return bound_text(keys.get(reference.alias, reference.alias), reference.keys)
 
     params = bind(declaration.params, rewrite) if declaration.params else None
@@ -116,8 +120,9 @@ def _bind(workload: Workload, alias: str, keys: Mapping[str, str]) -> Requiremen
         for other in declaration.depends_on
         if other in keys
     }
-    depends_on |= dict.fromkeys(keys_in(params), "output")
-    return Requirement(workload, declaration, keys[alias], params, dict(sorted(depends_on.items())))
+    depends_on |= {keys[other]: "output" for other, _ in uses if other in keys}
+    ordered = dict(sorted(depends_on.items()))
+    return Requirement(workload, declaration, keys[alias], params, ordered, uses)
 
 
 def container_references(workload: Workload) -> list[tuple[str, str, tuple[str, ...]]]:

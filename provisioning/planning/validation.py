@@ -62,8 +62,12 @@ def output_problems(
 
     `aliases` maps the aliases of the same file to keys, `versions` keys to what serves them.
     """
-    declaration = requirement.declaration
-    for below, reference in references(declaration.params, aliases=aliases):
+    if all(
+        keys and _declares(versions.get(aliases.get(alias, "")), keys)
+        for alias, keys in requirement.uses
+    ):
+        return
+    for below, reference in references(requirement.declaration.params, aliases=aliases):
         if reference.alias:
             path = f"{requirement.path}.params.{below}"
             yield from _unknown_output(
@@ -97,13 +101,17 @@ def _unknown_output(
             f"${{resources.{alias}}} names a resource but none of its outputs.",
             hint=f"it has {', '.join(declared)}" if declared else "",
         )
-    elif keys[0] not in version.outputs and "*" not in version.outputs:
+    elif not _declares(version, keys):
         yield workload.problem(
             path,
             f"`{alias}` has no output `{keys[0]}`: the template {version.template} "
             f"{version.version} that serves it does not declare it.",
             hint=_did_you_mean(keys[0], declared) or f"it has {', '.join(declared) or 'none'}",
         )
+
+
+def _declares(version: VersionFacts | None, keys: Sequence[str]) -> bool:
+    return version is None or keys[0] in version.outputs or "*" in version.outputs
 
 
 def _told(
