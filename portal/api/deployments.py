@@ -36,7 +36,11 @@ class DeploymentListView(generics.ListAPIView[Deployment]):
         """Return the caller's deployments, filtered by the query."""
         query = self.request.query_params
         rows = visible_deployments(self.request).filter(
-            **{field: query[name] for name, field in FILTERS.items() if name in query}
+            **{
+                field: query[name].replace("\0", "")  # which PostgreSQL would refuse
+                for name, field in FILTERS.items()
+                if name in query
+            }
         )
         return rows.order_by("-pk")
 

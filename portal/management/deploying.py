@@ -13,7 +13,7 @@ from django.core.management.base import CommandParser
 
 from portal.management.base import ConductorCommand, UsageError, named
 from portal.management.plan_text import PlanJson, plan_lines
-from portal.management.progress import follow, goes_on, outcome
+from portal.management.progress import NEEDS_SOMEBODY, follow, goes_on, outcome
 from provisioning.models import Application, Deployment, Environment
 from provisioning.planning.plan import Plan
 
@@ -133,6 +133,11 @@ class DeployingCommand(ConductorCommand):
             )
         if options["wait"]:
             self.watch(deployment, options)
+            if deployment.status in NEEDS_SOMEBODY:
+                deployment.refresh_from_db(fields=["plan"])
+                if not as_json:
+                    self.stdout.write("The plan is a new one:\n")
+                    self.print_plan(deployment.plan)
         if as_json:
             self.print_json(deployment_json(deployment))
         if options["wait"]:

@@ -17,6 +17,7 @@ LOOK_SECONDS = 0.1
 PATIENCE_SECONDS = 5.0
 WORKER_SILENCE = timedelta(seconds=30)
 LOG_LINES = 8
+NEEDS_SOMEBODY = (DeploymentStatus.PENDING_CONFIRMATION, DeploymentStatus.PENDING_APPROVAL)
 
 DONE_WORDS = {
     "create": "created",
@@ -65,9 +66,6 @@ def follow(
         if timeout is not None and waited > timeout:
             raise StillRunningError(f"Stopped waiting after {timeout:g} s; {goes_on(deployment)}")
         time.sleep(LOOK_SECONDS)
-
-
-NEEDS_SOMEBODY = (DeploymentStatus.PENDING_CONFIRMATION, DeploymentStatus.PENDING_APPROVAL)
 
 
 def goes_on(deployment: Deployment) -> str:

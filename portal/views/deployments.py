@@ -11,6 +11,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.template.loader import render_to_string
 from django.views.decorators.http import require_GET
+from django.views.decorators.vary import vary_on_headers
 from django_htmx.http import HTMX_STOP_POLLING
 
 from portal.views.access import PageRequest, signed_in
@@ -34,11 +35,15 @@ LOG_CHUNKS = 500
 
 
 @require_GET
+@vary_on_headers("HX-Request")
 @signed_in
 def index(request: PageRequest) -> HttpResponse:
     """List deployments, newest first; htmx is given the rows alone."""
     rows = _visible(request).order_by("-pk")
-    chosen = {name: request.GET.get(name, "") for name in ("application", "environment", "status")}
+    chosen = {
+        name: request.GET.get(name, "").replace("\0", "")  # which PostgreSQL would refuse
+        for name in ("application", "environment", "status")
+    }
     if chosen["application"]:
         rows = rows.filter(application__name=chosen["application"])
     if chosen["environment"]:
@@ -49,7 +54,8 @@ def index(request: PageRequest) -> HttpResponse:
     query = request.GET.copy()
     query.pop("page", None)
     context: dict[str, Any] = {"page": page, "chosen": chosen, "query": query.urlencode()}
-    if request.htmx:
+    # Going back in the browser's history, htmx asks for the whole page.
+    if request.htmx and not request.htmx.history_restore_request:
         return render(request, "portal/deployments/_rows.html", context)
     context |= _choices(request)
     return render(request, "portal/deployments/list.html", context)
@@ -82,6 +88,7 @@ def status(request: PageRequest, pk: int) -> HttpResponse:
 
 
 @require_GET
+@vary_on_headers("HX-Request")
 @signed_in
 def log(request: PageRequest, pk: int, step_pk: int) -> HttpResponse:
     """Show the log of a step; htmx is given the log alone, renewed while the step goes on."""

@@ -235,6 +235,34 @@ def test_following_waits_for_the_end(shop: Place, write: Callable[[str], str]) -
     assert Step.objects.get().status == StepStatus.SUCCEEDED
 
 
+def test_a_plan_that_changed_is_shown_and_can_be_confirmed(
+    shop: Place, write: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = "  cache:\n    type: postgres\n    reference: {mode: shared, name: cache}\n"
+    shop.submit(shared + DATABASE)
+
+    def another_joins(seconds: float) -> None:
+        monkeypatch.setattr(time, "sleep", worker_at_work)
+        shop.deploy(shared, application="billing")
+
+    monkeypatch.setattr(time, "sleep", another_joins)
+
+    asked = run("deploy", write(DATABASE), *TARGET, "--wait")
+
+    number = Deployment.objects.filter(application__name="shop").latest("pk").pk
+    assert asked.status == 1
+    before, after = asked.out.split("The plan is a new one:")
+    assert "Waiting: " in before
+    assert "- destroy" in before
+    assert "- destroy" not in after
+    assert f"Agree to the new plan with: manage.py confirm {number}" in asked.err
+
+    confirmed = run("confirm", str(number), "--wait")
+
+    assert confirmed.status == 0
+    assert f"Deployment {number} succeeded" in confirmed.out
+
+
 def test_confirming_what_asks_for_nothing_fails(shop: Place, write: Callable[[str], str]) -> None:
     run("deploy", write(DATABASE), *TARGET, "--wait")
 

@@ -94,6 +94,21 @@ def test_htmx_is_given_the_rows_alone(browser: Client, shop: Place) -> None:
     assert "<html" not in html
 
 
+def test_going_back_in_the_history_gives_the_whole_page(browser: Client) -> None:
+    html = text_of(browser, "/deployments/", **HTMX, **{"HX-History-Restore-Request": "true"})
+
+    assert "<html" in html
+
+
+@pytest.mark.parametrize("query", ["application=%00", "status=%00x", "page=zzz", "page=-1"])
+def test_a_strange_query_still_gives_the_list(browser: Client, query: str) -> None:
+    assert "<html" in text_of(browser, f"/deployments/?{query}")
+
+
+def test_a_number_beyond_all_numbers_is_not_there(browser: Client) -> None:
+    assert browser.get(f"/deployments/{10**30}/").status_code == 404
+
+
 def test_others_deployments_are_not_there(client: Client, shop: Place, bob: User) -> None:
     deployment = shop.deploy(DATABASE)
     step = deployment.steps.get()

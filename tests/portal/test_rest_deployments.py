@@ -180,3 +180,9 @@ def test_queries_do_not_grow_with_the_list(
 
     with django_assert_num_queries(3):  # the token, the count and the rows
         assert len(api.get(URL).json()["results"]) == 3
+
+
+def test_a_strange_query_is_no_failure_of_the_server(api: APIClient) -> None:
+    assert api.get(f"{URL}?application=%00").status_code == 200
+    assert api.get(f"{URL}{10**30}/").status_code == 404
+    assert api.post(URL, ["no", "object"]).status_code == 400
