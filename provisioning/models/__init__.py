@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from provisioning.models.approvals import Approval, ApprovalKind, ApprovalStatus, Grant
 from provisioning.models.audit import AuditEvent
 from provisioning.models.catalog import (
     ResourceTemplate,
     ResourceTemplateVersion,
+    ShrinkPolicy,
     TemplateRule,
     VersionState,
 )
@@ -38,12 +40,16 @@ from provisioning.models.resources import (
     ResourceDependency,
     ResourceOutput,
     ResourceState,
+    SharingPolicy,
 )
 from provisioning.models.state import StateVersion
 from provisioning.models.workers import Worker
 
 __all__ = [
     "Application",
+    "Approval",
+    "ApprovalKind",
+    "ApprovalStatus",
     "AuditEvent",
     "ConsumerMode",
     "ConsumerState",
@@ -54,6 +60,7 @@ __all__ = [
     "DeploymentStatus",
     "Environment",
     "EnvironmentKind",
+    "Grant",
     "LogChunk",
     "Membership",
     "Organisation",
@@ -64,7 +71,9 @@ __all__ = [
     "ResourceState",
     "ResourceTemplate",
     "ResourceTemplateVersion",
+    "ShrinkPolicy",
     "Role",
+    "SharingPolicy",
     "StateVersion",
     "Step",
     "StepAction",

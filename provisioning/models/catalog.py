@@ -25,6 +25,15 @@ class VersionState(models.TextChoices):
     """Immutable; serves only the resources that already have it."""
 
 
+class ShrinkPolicy(models.TextChoices):
+    """What becomes of a parameter that grew for consumers who do not ask for it any more."""
+
+    APPLY = "apply", "Apply"
+    PROPOSE = "propose", "Propose"
+    """It stays until somebody deploys with `--shrink`."""
+    NEVER = "never", "Never"
+
+
 class ResourceTemplate(models.Model):
     """The recipe for one kind of resource."""
 
@@ -77,6 +86,17 @@ class ResourceTemplateVersion(models.Model):
         default=list, blank=True, help_text="Parts of the context that are inputs: workloads, …"
     )
     deletion_policy = models.CharField(max_length=10, default="delete")
+    share_when = models.TextField(
+        blank=True, help_text="The rule by which a resource of it is shared conditionally."
+    )
+    merge_rules = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="{param: {rule, …}}: how several consumers' wishes become one; equal if unnamed.",
+    )
+    shrink = models.CharField(
+        max_length=10, choices=ShrinkPolicy.choices, default=ShrinkPolicy.APPLY
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -84,6 +104,9 @@ class ResourceTemplateVersion(models.Model):
             models.UniqueConstraint(fields=["template", "version"], name="template_version_unique"),
             models.CheckConstraint(
                 condition=Q(state__in=VersionState.values), name="template_version_state_valid"
+            ),
+            models.CheckConstraint(
+                condition=Q(shrink__in=ShrinkPolicy.values), name="template_version_shrink_valid"
             ),
             models.CheckConstraint(
                 condition=Q(state=VersionState.DRAFT) | ~Q(digest=""),

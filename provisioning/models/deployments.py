@@ -111,6 +111,9 @@ class Deployment(models.Model):
     upgrade = models.BooleanField(
         default=False, help_text="Move resources to their template's newest version."
     )
+    shrink = models.BooleanField(
+        default=False, help_text="Let parameters shrink whose template only proposes it."
+    )
     commit = models.CharField(max_length=100, blank=True)
     plan = models.JSONField(default=dict)
     plan_digest = models.CharField(max_length=64)

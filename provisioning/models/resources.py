@@ -40,6 +40,17 @@ class DeletionPolicy(models.TextChoices):
     RETAIN = "retain", "Retain"
 
 
+class SharingPolicy(models.TextChoices):
+    """Whether other teams may use a resource; its own team is never asked."""
+
+    OPEN = "open", "Open"
+    """They may."""
+    APPROVAL = "approval", "Approval"
+    """Its owners are asked each time."""
+    CLOSED = "closed", "Closed"
+    """Only those who were granted it beforehand may."""
+
+
 class ConsumerMode(models.TextChoices):
     """How a workload names the resource it consumes."""
 
@@ -47,6 +58,7 @@ class ConsumerMode(models.TextChoices):
     APPLICATION = "application", "Application"
     SHARED = "shared", "Shared"
     EXISTING = "existing", "Existing"
+    MATCH = "match", "Match"
 
 
 class ConsumerState(models.TextChoices):
@@ -119,6 +131,11 @@ class Resource(models.Model):
     context = models.JSONField(
         default=dict, help_text="What the driver is told besides the params."
     )
+    floor = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="The params last brought about, if its template does not let them shrink.",
+    )
     applied_spec_digest = models.CharField(max_length=64, blank=True)
     applied_mac = models.CharField(
         max_length=64, blank=True, help_text="Keyed MAC of the substituted input last applied."
@@ -130,6 +147,23 @@ class Resource(models.Model):
         max_length=10, choices=DeletionPolicy.choices, default=DeletionPolicy.DELETE
     )
     protected = models.BooleanField(default=False)
+    match_slot = models.CharField(
+        max_length=64,
+        blank=True,
+        help_text="What one must ask for to find it by criteria; empty if nobody can.",
+    )
+    slot_ordinal = models.PositiveIntegerField(
+        null=True, blank=True, help_text="The how many-eth resource of its slot it is."
+    )
+    max_consumers = models.PositiveIntegerField(
+        null=True, blank=True, help_text="The least that any of its consumers has asked for."
+    )
+    share_conditionally = models.BooleanField(
+        default=False, help_text="Only those share it for whom its template's rule holds."
+    )
+    sharing_policy = models.CharField(
+        max_length=10, choices=SharingPolicy.choices, default=SharingPolicy.APPROVAL
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
     deleted_at = models.DateTimeField(null=True, blank=True)
@@ -148,12 +182,30 @@ class Resource(models.Model):
                 condition=Q(state__in=LIVE_RESOURCE_STATES),
                 name="resource_one_live_per_name",
             ),
+            models.UniqueConstraint(
+                fields=["match_slot", "slot_ordinal"],
+                condition=Q(state__in=LIVE_RESOURCE_STATES) & ~Q(match_slot=""),
+                name="resource_one_live_per_slot",
+            ),
+            models.CheckConstraint(
+                condition=Q(match_slot="", slot_ordinal=None)
+                | (~Q(match_slot="") & Q(slot_ordinal__isnull=False)),
+                name="resource_slot_whole",
+            ),
+            models.CheckConstraint(
+                condition=Q(max_consumers=None) | Q(max_consumers__gte=1),
+                name="resource_max_consumers_positive",
+            ),
             models.CheckConstraint(
                 condition=Q(state__in=ResourceState.values), name="resource_state_valid"
             ),
             models.CheckConstraint(
                 condition=Q(deletion_policy__in=DeletionPolicy.values),
                 name="resource_deletion_policy_valid",
+            ),
+            models.CheckConstraint(
+                condition=Q(sharing_policy__in=SharingPolicy.values),
+                name="resource_sharing_policy_valid",
             ),
         ]
 
@@ -178,6 +230,9 @@ class ResourceConsumer(models.Model):
     )
     depends_on = models.JSONField(default=list, help_text="Keys it declared with `dependsOn`.")
     priority = models.IntegerField(null=True, blank=True)
+    matching = models.JSONField(
+        null=True, blank=True, help_text="The criteria by which it found the resource, if it did."
+    )
     state = models.CharField(
         max_length=10, choices=ConsumerState.choices, default=ConsumerState.PENDING
     )
