@@ -129,6 +129,9 @@ class Environment(models.Model):
         default="default",
         help_text="The queue whose workers take this environment's steps.",
     )
+    protected = models.BooleanField(
+        default=False, help_text="Each deployment to it has to be approved."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -30,6 +30,9 @@ class ResourceState(models.TextChoices):
     """The last step on it failed; the next deployment that needs it tries again."""
 
 
+OF_ONE_APPLICATION = ("private/", "app/")
+"""The keys that begin so are of resources that one application alone uses."""
+
 LIVE_RESOURCE_STATES = [state for state in ResourceState.values if state != ResourceState.DELETED]
 
 
@@ -147,6 +150,17 @@ class Resource(models.Model):
         max_length=10, choices=DeletionPolicy.choices, default=DeletionPolicy.DELETE
     )
     protected = models.BooleanField(default=False)
+    adopted = models.BooleanField(
+        default=False, help_text="Conductor did not make it, so no driver ever runs on it."
+    )
+    grace_seconds = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="How long it outlives its last consumer, if shared; blank: as its template says.",
+    )
+    grace_until = models.DateTimeField(
+        null=True, blank=True, help_text="Nobody uses it: when it is destroyed if nobody joins."
+    )
     match_slot = models.CharField(
         max_length=64,
         blank=True,
@@ -211,6 +225,19 @@ class Resource(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key} ({self.id})"
+
+    @property
+    def is_shareable(self) -> bool:
+        """Tell whether workloads of several applications may use it."""
+        return not self.key.startswith(OF_ONE_APPLICATION)
+
+    @property
+    def grace(self) -> int:
+        """Return how many seconds it outlives its last consumer."""
+        if not self.is_shareable:
+            return 0
+        own = self.grace_seconds
+        return self.template_version.grace_seconds if own is None else own
 
 
 class ResourceConsumer(models.Model):

@@ -1,0 +1,170 @@
+"""Whom a plan has to ask: owners whose resources it would use or change, and protected environments.
+
+The resource's own team is never asked, and neither is anybody about an application that uses the
+resource already. A grant or an open policy answers beforehand whether a resource may be used; a
+change of what another team owns is asked in any case. Leaving a resource needs nobody's approval.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from provisioning.planning.facts import ResourceFacts, Snapshot
+from provisioning.planning.requirements import Requirement
+from provisioning.score.workload import Problem
+
+if TYPE_CHECKING:
+    from provisioning.planning.plan import PlannedBinding, PlannedResource
+
+OPEN, CLOSED = "open", "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One thing that a team's owners have to allow; `text` is a sentence for them.
+
+    `kind` is `resource` or `deployment` (then `key` and `uid` are empty). `wanted` maps
+    `workload.alias` to the params it asks for, None if it names none; `changes` are those of an
+    update; `users` are the other applications' workloads that use the resource.
+    """
+
+    kind: str
+    team: str
+    text: str
+    key: str = ""
+    uid: str = ""
+    joins: bool = False
+    wanted: Mapping[str, Any] = field(default_factory=dict)
+    changes: tuple[Mapping[str, Any], ...] = ()
+    users: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the question as JSON values."""
+        return {name: getattr(self, name) for name in self.__slots__} | {
+            "changes": list(self.changes),
+            "users": list(self.users),
+        }
+
+    @property
+    def digest(self) -> str:
+        """Return the sha256 of what is allowed by answering yes.
+
+        Who else uses the resource counts only where it would change under them.
+        """
+        allowed = self.to_json()
+        del allowed["text"], allowed["team"]
+        if not self.changes:
+            del allowed["users"]
+        text = json.dumps(allowed, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def questions_of(
+    kind: str,
+    resources: Sequence[PlannedResource],
+    bindings: Sequence[PlannedBinding],
+    snapshot: Snapshot,
+) -> tuple[Question, ...]:
+    """Return what a plan of this kind (`deploy` or `teardown`) has to ask, in the plan's order."""
+    asked = []
+    if snapshot.protected and kind in _VERBS:
+        asked.append(
+            Question(
+                "deployment",
+                snapshot.team,
+                f"{snapshot.application} asks to {_VERBS[kind]} in the protected "
+                f"environment {snapshot.environment}.",
+            )
+        )
+    for planned in resources:
+        present = snapshot.resources.get(planned.key)
+        if present is None or present.deleting or present.owner_team == snapshot.team:
+            continue
+        mine = [binding for binding in bindings if binding.key == planned.key]
+        question = _about(planned, present, mine, snapshot, leaves=kind != "deploy")
+        if question is not None:
+            asked.append(question)
+    return tuple(asked)
+
+
+_VERBS = {"deploy": "deploy", "teardown": "tear workloads down"}
+
+
+def closed_problems(requirements: Sequence[Requirement], snapshot: Snapshot) -> list[Problem]:
+    """Return a problem for each requirement of another team's resource that is closed to this one."""
+    problems = []
+    for requirement in requirements:
+        present = snapshot.resources.get(requirement.key)
+        if (
+            present is not None
+            and not present.deleting
+            and present.owner_team != snapshot.team
+            and present.sharing_policy == CLOSED
+            and not _may_use(present, snapshot)
+        ):
+            problems.append(
+                requirement.problem(
+                    f"{requirement.key} is closed to other teams by its owner, the team "
+                    f"{present.owner_team}.",
+                    hint=f"ask the team {present.owner_team} for a grant, or use another name for "
+                    "a resource of your own",
+                )
+            )
+    return problems
+
+
+def _about(
+    planned: PlannedResource,
+    present: ResourceFacts,
+    bindings: Sequence[PlannedBinding],
+    snapshot: Snapshot,
+    *,
+    leaves: bool,
+) -> Question | None:
+    joins = bool(bindings) and not _may_use(present, snapshot)
+    changes = () if leaves or planned.action != "update" else planned.changes
+    if not joins and not changes:
+        return None
+    wanted = {
+        f"{each.workload}.{each.alias}": None if each.params is None else dict(each.params)
+        for each in bindings
+    }
+    users = {
+        f"{each.application}/{each.workload}"
+        for each in planned.consumers
+        if each.application != snapshot.application
+    }
+    asks = [
+        *(["use"] if joins else []),
+        *([f"change {', '.join(change.param for change in changes)} of"] if changes else []),
+    ]
+    return Question(
+        kind="resource",
+        team=present.owner_team,
+        text=f"{snapshot.application} of the team {snapshot.team} asks to {' and '.join(asks)} "
+        f"{planned.key}.",
+        key=planned.key,
+        uid=planned.uid,
+        joins=joins,
+        wanted=wanted,
+        changes=tuple(
+            {"param": each.param, "before": each.before, "after": each.after} for each in changes
+        ),
+        users=tuple(sorted(users)),
+    )
+
+
+def _may_use(present: ResourceFacts, snapshot: Snapshot) -> bool:
+    """Tell whether the application needs not ask: it was allowed to, or uses the resource already."""
+    return (
+        present.granted
+        or present.sharing_policy == OPEN
+        or any(
+            each.key == present.key and each.application == snapshot.application
+            for each in snapshot.consumers
+        )
+    )
