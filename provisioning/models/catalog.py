@@ -86,6 +86,9 @@ class ResourceTemplateVersion(models.Model):
         default=list, blank=True, help_text="Parts of the context that are inputs: workloads, …"
     )
     deletion_policy = models.CharField(max_length=10, default="delete")
+    grace_seconds = models.PositiveIntegerField(
+        default=0, help_text="How long a shared resource outlives its last consumer."
+    )
     share_when = models.TextField(
         blank=True, help_text="The rule by which a resource of it is shared conditionally."
     )

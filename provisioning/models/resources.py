@@ -234,10 +234,13 @@ class Resource(models.Model):
     @property
     def grace(self) -> int:
         """Return how many seconds it outlives its last consumer."""
+        return self.grace_after(self.template_version.grace_seconds)
+
+    def grace_after(self, of_template: int) -> int:
+        """Return the same, given what its template version says, without reading that."""
         if not self.is_shareable:
             return 0
-        own = self.grace_seconds
-        return self.template_version.grace_seconds if own is None else own
+        return of_template if self.grace_seconds is None else self.grace_seconds
 
 
 class ResourceConsumer(models.Model):

@@ -20,6 +20,10 @@ class VersionFacts:
     outputs: Mapping[str, bool]
     uses: tuple[str, ...] = ()
     deletion_policy: str = "delete"
+    merge_rules: Mapping[str, Any] = field(default_factory=dict)
+    shrink: str = "apply"
+    grace: int = 0
+    share_when: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,29 @@ class RuleFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotFacts:
+    """What makes a resource one that others find by criteria, and who may join it.
+
+    At most `max_consumers` aliases use it (None: any number); `conditional` means that only those
+    may for whom its template's `share_when` holds.
+    """
+
+    slot: str
+    ordinal: int
+    max_consumers: int | None = None
+    conditional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ResourceFacts:
-    """One live resource. `clean`: what was last applied is what is desired."""
+    """One live resource. `clean`: what was last applied is what is desired.
+
+    `granted`: its owners have allowed the application, or its team, to use it.
+
+    `adopted`: no driver ever runs on it. `grace`: seconds that it outlives its last consumer.
+    `trouble` says, if the last step on it failed, which deployment's it was. `floor` has the params
+    below which it does not shrink.
+    """
 
     id: str
     key: str
@@ -64,11 +89,22 @@ class ResourceFacts:
     deleting: bool = False
     protected: bool = False
     deletion_policy: str = "delete"
+    sharing_policy: str = "approval"
+    granted: bool = False
+    adopted: bool = False
+    grace: int = 0
+    trouble: str = ""
+    floor: Mapping[str, Any] = field(default_factory=dict)
+    slot: SlotFacts | None = None
+    created_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ConsumerFacts:
-    """One active consumer; `params` is None if its declaration names none."""
+    """One active consumer; `params` is None if its declaration names none.
+
+    `matching` are the criteria by which a consumer of mode `match` has found its resource.
+    """
 
     application: str
     workload: str
@@ -77,6 +113,8 @@ class ConsumerFacts:
     mode: str
     params: Mapping[str, Any] | None = None
     depends_on: tuple[str, ...] = ()
+    matching: Mapping[str, Any] | None = None
+    priority: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +131,8 @@ class Snapshot:
     """One application in one environment, with everything in the environment it may meet.
 
     `resources` are the live ones by key; `dependencies` maps (source key, target key) to the kind;
-    `missing_tools` maps a driver's name to the tool that no worker has.
+    `missing_tools` maps a driver's name to the tool that no worker has; `protected` means that each
+    deployment to the environment has to be approved.
     """
 
     organisation: str
@@ -110,3 +149,4 @@ class Snapshot:
     dependencies: Mapping[tuple[str, str], str] = field(default_factory=dict)
     workloads: Mapping[str, WorkloadFacts] = field(default_factory=dict)
     missing_tools: Mapping[str, str] = field(default_factory=dict)
+    protected: bool = False

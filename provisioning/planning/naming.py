@@ -15,7 +15,8 @@ def resource_key(application: str, workload: str, declaration: ResourceDeclarati
     """Return what identifies a declared resource among all of its environment.
 
     The first segment keeps the spaces apart, so that no id or shared name can spell another
-    workload's private resource. An `existing` resource has the key it was created with.
+    workload's private resource. An `existing` resource has the key it was created with; that of a
+    matched one follows from its slot (`planning.slots`).
     """
     type_class = f"{declaration.type}.{declaration.class_}"
     binding: Binding = declaration.binding
@@ -47,4 +48,6 @@ def _spoken_part(key: str) -> str:
     if space == "private":
         application, workload, alias, *_ = rest.split("/")
         return f"{application}-{workload}-{alias}"
+    if space == "slot":
+        return f"shared-{rest.rpartition('/')[2]}"
     return rest.rpartition("#")[2] or rest

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from provisioning.exceptions import ConductorError
+from provisioning.planning.questions import Question
 from provisioning.score.workload import Problem
 
 
@@ -52,6 +53,29 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Shrink:
+    """A parameter that would be less without those who ask for it no more.
+
+    `verdict` is `applied`, `propose` (it stays until somebody deploys with `--shrink`) or `never`.
+    """
+
+    param: str
+    before: Any
+    after: Any
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnmetWish:
+    """A consumer's wish that the merged input does not give."""
+
+    consumer: str
+    param: str
+    asked: Any
+    given: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One rule that was considered for a requirement, and why it won or lost."""
 
@@ -59,6 +83,27 @@ class Candidate:
     rule: str
     chosen: bool
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConsideredResource:
+    """One live resource that was considered for an alias, and why it was taken or not."""
+
+    key: str
+    name: str
+    owner_team: str
+    chosen: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSlot:
+    """The match slot of a resource, in which the next ordinal is made when one is full."""
+
+    slot: str
+    ordinal: int
+    max_consumers: int | None
+    conditional: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +152,10 @@ class PlannedResource:
     consumers: tuple[PlannedConsumer, ...] = ()
     changes: tuple[Change, ...] = ()
     candidates: tuple[Candidate, ...] = ()
+    slot: PlannedSlot | None = None
+    decided_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unmet: tuple[UnmetWish, ...] = ()
+    shrinks: tuple[Shrink, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the resource as JSON values."""
@@ -115,12 +164,20 @@ class PlannedResource:
             "consumers": [_plain(consumer) for consumer in self.consumers],
             "changes": [_plain(change) for change in self.changes],
             "candidates": [_plain(candidate) for candidate in self.candidates],
+            "slot": _plain(self.slot) if self.slot else None,
+            "decided_by": {param: list(who) for param, who in self.decided_by.items()},
+            "unmet": [_plain(wish) for wish in self.unmet],
+            "shrinks": [_plain(shrink) for shrink in self.shrinks],
         }
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedBinding:
-    """An alias of a workload bound to a key."""
+    """An alias of a workload bound to a key.
+
+    One matched by criteria (`matching`) tells the resources that were `considered`, best first, and
+    counts the others by the reason for which they were left (`left_out`).
+    """
 
     workload: str
     alias: str
@@ -129,6 +186,13 @@ class PlannedBinding:
     params: Mapping[str, Any] | None
     depends_on: tuple[str, ...] = ()
     priority: int | None = None
+    matching: Mapping[str, Any] | None = None
+    considered: tuple[ConsideredResource, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the binding as JSON values."""
+        return _plain(self) | {"considered": [_plain(each) for each in self.considered]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +219,7 @@ class Plan:
 
     `steps` come in an order in which they could run one by one. `touched` are the keys whose
     desired input, edges or existence it changes: nobody else may have unfinished work on them.
+    `questions` are what owners have to allow before anything of it starts.
     """
 
     kind: str
@@ -166,12 +231,15 @@ class Plan:
     releases: tuple[PlannedRelease, ...]
     steps: tuple[PlannedStep, ...]
     touched: frozenset[str] = frozenset()
+    questions: tuple[Question, ...] = ()
 
     @property
     def digest(self) -> str:
         """Return the sha256 of what was decided; how far the work has come does not enter it."""
         decided = self.to_json()
         del decided["steps"]
+        for binding in decided["bindings"]:
+            del binding["considered"], binding["left_out"]
         for resource in decided["resources"]:
             del resource["resource_id"], resource["reason"], resource["template"]["version_id"]
         text = json.dumps(decided, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -190,10 +258,11 @@ class Plan:
             "environment": self.environment,
             "workloads": list(self.workloads),
             "resources": [resource.to_json() for resource in self.resources],
-            "bindings": [_plain(binding) for binding in self.bindings],
+            "bindings": [binding.to_json() for binding in self.bindings],
             "releases": [_plain(release) for release in self.releases],
             "steps": [_plain(step) for step in self.steps],
             "touched": sorted(self.touched),
+            "questions": [question.to_json() for question in self.questions],
             "blast_radius": self.blast_radius(),
         }
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from provisioning.planning.facts import ResourceFacts, Snapshot
-from provisioning.planning.requirements import Requirement
 from provisioning.score.workload import Problem
 
 if TYPE_CHECKING:
     from provisioning.planning.plan import PlannedBinding, PlannedResource
+    from provisioning.planning.requirements import Requirement
 
 OPEN, CLOSED = "open", "closed"
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from provisioning.graph.build import CycleError, order
 from provisioning.planning.facts import Snapshot
 from provisioning.planning.naming import resource_key
 from provisioning.planning.references import bind, bound_text, literal_text
+from provisioning.planning.slots import Found, Slots
 from provisioning.score.placeholders import (
     PlaceholderError,
     as_text,
@@ -16,6 +18,7 @@ from provisioning.score.placeholders import (
     references,
 )
 from provisioning.score.workload import (
+    Binding,
     Json,
     Problem,
     ResourceDeclaration,
@@ -30,7 +33,8 @@ class Requirement:
 
     `params` is None if the declaration names none: it then agrees with what others ask for.
     `depends_on` maps the keys that the declaration needs to the kind of dependency, `uses` lists
-    the (alias, output and below) that its params refer to.
+    the (alias, output and below) that its params refer to, `found` tells how one that is matched by
+    criteria came to its key.
     """
 
     workload: Workload
@@ -39,6 +43,7 @@ class Requirement:
     params: Mapping[str, Json] | None
     depends_on: Mapping[str, str] = field(default_factory=dict)
     uses: Sequence[tuple[str, tuple[str, ...]]] = ()
+    found: Found | None = None
 
     @property
     def path(self) -> str:
@@ -57,15 +62,49 @@ def requirements_of(
     """Bind every declared resource; what cannot be bound is left out and told in `problems`."""
     keys_by_id = {resource.id: resource.key for resource in snapshot.resources.values()}
     requirements = []
+    slots = Slots(workloads, snapshot)
     for workload in sorted(workloads, key=lambda workload: workload.name):
         keys = _keys(workload, snapshot, keys_by_id, problems)
-        for alias in sorted(keys):
+        bound: dict[str, Requirement] = {}
+        for alias in _order(workload, keys, problems):
             try:
-                requirements.append(_bind(workload, alias, keys))
+                bound[alias] = _bind(workload, alias, keys)
             except PlaceholderError as error:
                 path = join_path(("resources", alias, "params"))
                 problems.append(workload.problem(path, str(error), hint=error.hint))
+                continue
+            if workload.resources[alias].binding.mode == "match":
+                found = slots.bind(workload, workload.resources[alias], bound[alias].params)
+                keys[alias] = found.key
+                bound[alias] = replace(bound[alias], key=found.key, found=found)
+        requirements += [bound[alias] for alias in sorted(bound)]
     return requirements
+
+
+def _order(workload: Workload, keys: Mapping[str, str], problems: list[Problem]) -> list[str]:
+    """Order the aliases so that one matched by criteria comes after what its params refer to."""
+    matched = {alias for alias in keys if workload.resources[alias].binding.mode == "match"}
+    if not matched:
+        return sorted(keys)
+    edges = {
+        (alias, reference.alias)
+        for alias in keys
+        for _, reference in references(
+            workload.resources[alias].params, aliases=frozenset(workload.resources)
+        )
+        if reference.alias in keys
+    }
+    edges |= {
+        (alias, other)
+        for alias in keys
+        for other in workload.resources[alias].depends_on
+        if other in keys
+    }
+    try:
+        return order(keys, edges)
+    except CycleError as error:
+        problems.append(workload.problem(join_path(("resources", error.path[0])), str(error)))
+        return []
 
 
 def _keys(
@@ -78,15 +117,10 @@ def _keys(
     for alias, declaration in workload.resources.items():
         mode = declaration.binding.mode
         path = join_path(("resources", alias))
-        if mode == "match" or declaration.binding.pool:
-            problems.append(
-                workload.problem(
-                    path,
-                    f"`{alias}` asks for a resource by criteria or from a pool, which this version "
-                    "of Conductor does not offer yet.",
-                    hint="name the resource: reference: {mode: shared, name: …}",
-                )
-            )
+        if refusal := _refusal(alias, declaration.binding):
+            problems.append(workload.problem(path, refusal[0], hint=refusal[1]))
+        elif mode == "match":
+            keys[alias] = ""  # Its params decide, once they are bound.
         elif mode != "existing":
             keys[alias] = resource_key(snapshot.application, workload.name, declaration)
         elif key := keys_by_id.get(declaration.binding.resource_id.lower()):
@@ -101,6 +135,20 @@ def _keys(
                 )
             )
     return keys
+
+
+def _refusal(alias: str, binding: Binding) -> tuple[str, str] | None:
+    """Say what of a binding is not offered, and what to do instead."""
+    if binding.pool:
+        message = f"`{alias}` asks for a member of the pool {binding.pool}; there are no pools yet."
+        return message, "leave `pool` out to get a resource of your own"
+    if binding.matching and binding.matching.scope != "environment":
+        message = (
+            f"`{alias}` is to be matched in the scope {binding.matching.scope}, and resources are "
+            "matched within one environment only."
+        )
+        return message, "write `scope: environment`"
+    return None
 
 
 def _bind(workload: Workload, alias: str, keys: Mapping[str, str]) -> Requirement:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from provisioning.planning.facts import (
     ConsumerFacts,
     ResourceFacts,
     RuleFacts,
+    SlotFacts,
     Snapshot,
     TemplateFacts,
     VersionFacts,
@@ -109,6 +110,8 @@ def carried_out(plan: Plan, snapshot: Snapshot, *, clean: bool = True) -> Snapsh
             created_by=before.created_by if before else snapshot.application,
             clean=clean,
             deletion_policy=each.deletion_policy,
+            slot=SlotFacts(**asdict(each.slot)) if each.slot else None,
+            created_at=before.created_at if before else f"{len(resources):05}",
         )
     gone = {(snapshot.application, name) for name in plan.workloads}
     consumers = [
@@ -123,6 +126,7 @@ def carried_out(plan: Plan, snapshot: Snapshot, *, clean: bool = True) -> Snapsh
             each.mode,
             each.params,
             each.depends_on,
+            matching=each.matching,
         )
         for each in plan.bindings
     ]
