@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
+from uuid import UUID
 
+from django.db.models import Q
 from django.db.models.functions import Now
 from semantic_version import Version
 
@@ -13,12 +15,15 @@ from provisioning.models import (
     Application,
     ConsumerState,
     Environment,
+    Grant,
     Resource,
     ResourceConsumer,
     ResourceDependency,
     ResourceState,
     ResourceTemplate,
     ResourceTemplateVersion,
+    Step,
+    StepStatus,
     TemplateRule,
     VersionState,
     Worker,
@@ -28,6 +33,7 @@ from provisioning.planning.facts import (
     ConsumerFacts,
     ResourceFacts,
     RuleFacts,
+    SlotFacts,
     Snapshot,
     TemplateFacts,
     VersionFacts,
@@ -43,20 +49,7 @@ def take(application: Application, environment: Environment) -> Snapshot:
     The caller holds the environment's lock if the plan is to be carried out.
     """
     templates = _templates(application.organisation_id)
-    resources = _resources(environment)
-    consumers = (
-        ResourceConsumer.objects.filter(
-            resource__environment=environment, state=ConsumerState.ACTIVE
-        )
-        .select_related("workload__application", "resource")
-        .order_by("pk")
-    )
-    dependencies = (
-        ResourceDependency.objects.filter(source__environment=environment)
-        .exclude(source__state=ResourceState.DELETED)
-        .select_related("source", "target")
-        .order_by("pk")
-    )
+    resources = _resources(environment, application)
     workloads = Workload.objects.filter(
         application=application, environment=environment, removed_at__isnull=True
     )
@@ -71,14 +64,51 @@ def take(application: Application, environment: Environment) -> Snapshot:
         templates=templates,
         rules=_rules(application.organisation_id),
         resources={resource.key: resource for resource in resources},
-        consumers=[_consumer_facts(consumer) for consumer in consumers],
-        dependencies={(each.source.key, each.target.key): each.kind for each in dependencies},
+        consumers=_consumers(environment),
+        dependencies=_dependencies(environment),
         workloads={
             each.name: WorkloadFacts(each.name, each.ports, each.metadata)
             for each in workloads.order_by("name")
         },
         missing_tools=_missing_tools(templates.values(), environment.queue),
+        protected=environment.protected,
     )
+
+
+def take_environment(environment: Environment) -> Snapshot:
+    """Read the resources of an environment, for maintenance, which is of no application."""
+    resources = _resources(environment, None)
+    return Snapshot(
+        organisation=environment.organisation.name,
+        application="",
+        team="",
+        environment=environment.name,
+        environment_kind=environment.kind,
+        resources={resource.key: resource for resource in resources},
+        consumers=_consumers(environment),
+        dependencies=_dependencies(environment),
+    )
+
+
+def _consumers(environment: Environment) -> list[ConsumerFacts]:
+    rows = (
+        ResourceConsumer.objects.filter(
+            resource__environment=environment, state=ConsumerState.ACTIVE
+        )
+        .select_related("workload__application", "resource")
+        .order_by("pk")
+    )
+    return [_consumer_facts(consumer) for consumer in rows]
+
+
+def _dependencies(environment: Environment) -> dict[tuple[str, str], str]:
+    rows = (
+        ResourceDependency.objects.filter(source__environment=environment)
+        .exclude(source__state=ResourceState.DELETED)
+        .select_related("source", "target")
+        .order_by("pk")
+    )
+    return {(each.source.key, each.target.key): each.kind for each in rows}
 
 
 def _templates(organisation_id: int) -> dict[int, TemplateFacts]:
@@ -91,14 +121,15 @@ def _templates(organisation_id: int) -> dict[int, TemplateFacts]:
         .defer("archive")
     )
     for version in sorted(active, key=lambda each: Version(each.version)):
-        newest[version.template_id] = _version_facts(version)
+        newest[version.template_id] = version_facts(version)
     return {
         template.pk: TemplateFacts(template.pk, template.name, newest.get(template.pk))
         for template in ResourceTemplate.objects.filter(organisation=organisation_id)
     }
 
 
-def _version_facts(version: ResourceTemplateVersion) -> VersionFacts:
+def version_facts(version: ResourceTemplateVersion) -> VersionFacts:
+    """Return what deciding needs of a template version, its content left aside."""
     return VersionFacts(
         id=version.pk,
         template=version.template.name,
@@ -109,6 +140,10 @@ def _version_facts(version: ResourceTemplateVersion) -> VersionFacts:
         outputs={output["name"]: bool(output.get("sensitive")) for output in version.outputs},
         uses=tuple(version.uses),
         deletion_policy=version.deletion_policy,
+        share_when=version.share_when,
+        merge_rules=version.merge_rules,
+        shrink=version.shrink,
+        grace=version.grace_seconds,
     )
 
 
@@ -130,7 +165,7 @@ def _rules(organisation_id: int) -> list[RuleFacts]:
     ]
 
 
-def _resources(environment: Environment) -> list[ResourceFacts]:
+def _resources(environment: Environment, application: Application | None) -> list[ResourceFacts]:
     """Read the live resources; each template version they have is read once."""
     rows = (
         Resource.objects.filter(environment=environment)
@@ -138,11 +173,16 @@ def _resources(environment: Environment) -> list[ResourceFacts]:
         .select_related("owner_team", "created_by")
         .order_by("key")
     )
+    granted: set[UUID] = set()
+    if application is not None:
+        grants = Grant.objects.filter(Q(application=application) | Q(team=application.team_id))
+        granted.update(grants.values_list("resource_id", flat=True))
     used = ResourceTemplateVersion.objects.filter(resources__in=rows.values("pk")).distinct()
     versions = {
-        version.pk: _version_facts(version)
+        version.pk: version_facts(version)
         for version in used.select_related("template").defer("archive")
     }
+    troubles = _troubles(environment)
     return [
         ResourceFacts(
             id=str(row.pk),
@@ -160,10 +200,44 @@ def _resources(environment: Environment) -> list[ResourceFacts]:
             clean=row.state == ResourceState.ACTIVE and row.applied_spec_digest == row.spec_digest,
             deleting=row.state == ResourceState.DELETING,
             protected=row.protected,
+            sharing_policy=row.sharing_policy,
+            granted=row.pk in granted,
             deletion_policy=row.deletion_policy,
+            slot=_slot(row),
+            created_at=row.created_at.isoformat(),
+            floor=row.floor,
+            adopted=row.adopted,
+            grace=row.grace_after(versions[row.template_version_id].grace),
+            trouble=troubles.get(row.pk, ""),
         )
         for row in rows
     ]
+
+
+def _slot(row: Resource) -> SlotFacts | None:
+    if row.slot_ordinal is None:
+        return None
+    return SlotFacts(
+        row.match_slot, row.slot_ordinal, row.max_consumers, row.share_conditionally
+    )
+
+
+def _troubles(environment: Environment) -> dict[UUID, str]:
+    """Say, by failed resource, in which deployment the last step on it failed."""
+    failed = (
+        Step.objects.filter(
+            resource__environment=environment,
+            resource__state=ResourceState.FAILED,
+            status=StepStatus.FAILED,
+        )
+        .order_by("resource", "-pk")
+        .distinct("resource")
+        .values_list("resource", "deployment", "deployment__application__name")
+    )
+    return {
+        resource: f"deployment {deployment} of {application or 'the platform'} failed on it"
+        for resource, deployment, application in failed
+    }
 
 
 def _consumer_facts(consumer: ResourceConsumer) -> ConsumerFacts:
@@ -175,6 +249,8 @@ def _consumer_facts(consumer: ResourceConsumer) -> ConsumerFacts:
         mode=consumer.mode,
         params=consumer.params,
         depends_on=tuple(consumer.depends_on),
+        matching=consumer.matching,
+        priority=consumer.priority,
     )
 
 

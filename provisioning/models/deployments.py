@@ -115,6 +115,18 @@ class Deployment(models.Model):
         default=False, help_text="Let parameters shrink whose template only proposes it."
     )
     commit = models.CharField(max_length=100, blank=True)
+    resource = models.ForeignKey(
+        Resource,
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="maintenance",
+        help_text="What a maintenance destroys.",
+    )
+    forced = models.BooleanField(
+        default=False, help_text="Destroys the resource whatever holds it; the reason says why."
+    )
+    reason = models.TextField(blank=True, help_text="Why somebody asked for it.")
     plan = models.JSONField(default=dict)
     plan_digest = models.CharField(max_length=64)
     requested_by = models.ForeignKey(

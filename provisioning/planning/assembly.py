@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from provisioning.graph.build import order
 from provisioning.planning.desired import Desired, as_it_is
 from provisioning.planning.facts import ConsumerFacts, ResourceFacts, Snapshot
-from provisioning.planning.lifecycle import destroyed_after, edges_after, why_kept
+from provisioning.planning.lifecycle import (
+    deletion_policy,
+    destroyed_after,
+    edges_after,
+    why_kept,
+)
 from provisioning.planning.plan import (
     Action,
     Change,
@@ -20,7 +25,9 @@ from provisioning.planning.plan import (
     PlannedResource,
     PlannedTemplate,
 )
+from provisioning.planning.questions import questions_of
 from provisioning.planning.requirements import Requirement
+from provisioning.planning.slots import slot_after
 from provisioning.planning.steps import dependency_closure, output_dependents, planned_steps
 
 
@@ -29,7 +36,8 @@ class Assembly:
     """Put one plan together from what was settled.
 
     `names` are the workloads it covers, `requirements` what they declare, `staying` the active
-    consumers of all other workloads, `desired` the settled resources by key.
+    consumers of all other workloads, `desired` the settled resources by key. The `condemned` are
+    destroyed whatever holds them; the `left` are released and stay as they are.
     """
 
     kind: str
@@ -38,6 +46,8 @@ class Assembly:
     staying: Sequence[ConsumerFacts]
     desired: Mapping[str, Desired]
     snapshot: Snapshot
+    condemned: frozenset[str] = frozenset()
+    left: Mapping[str, Desired] = field(default_factory=dict)
 
     def plan(self) -> Plan:
         """Return the plan."""
@@ -50,16 +60,18 @@ class Assembly:
         edges = {edge: kind for edge, kind in edges.items() if edge[0] not in destroyed}
         actions = self._actions(edges, releases, destroyed)
         ensured = self._ensured(actions, edges)
+        resources = self._resources(actions, consumers, edges)
         return Plan(
             kind=self.kind,
             application=snapshot.application,
             environment=snapshot.environment,
             workloads=tuple(self.names),
-            resources=self._resources(actions, consumers, edges),
+            resources=resources,
             bindings=tuple(bindings),
             releases=tuple(releases),
             steps=planned_steps(ensured, destroyed, edges, snapshot),
             touched=self._touched(actions, edges),
+            questions=questions_of(self.kind, resources, bindings, snapshot),
         )
 
     def _bindings(self) -> list[PlannedBinding]:
@@ -74,6 +86,7 @@ class Assembly:
                     sorted(target for target, kind in each.depends_on.items() if kind != "output")
                 ),
                 priority=each.declaration.priority,
+                **(each.found.explanation() if each.found else {}),
             )
             for each in sorted(
                 self.requirements, key=lambda each: (each.workload.name, each.declaration.alias)
@@ -127,7 +140,9 @@ class Assembly:
         candidates |= {
             key for key, each in self.snapshot.resources.items() if is_own(each, self.snapshot)
         }
-        return destroyed_after(candidates, consumers, edges, self.snapshot, self.desired)
+        return destroyed_after(
+            candidates, consumers, edges, self.snapshot, self.desired, self.condemned
+        )
 
     def _actions(
         self,
@@ -203,7 +218,8 @@ class Assembly:
         consumers: Sequence[PlannedConsumer],
         depends_on: Mapping[str, str],
     ) -> PlannedResource:
-        each = self.desired.get(key) or as_it_is(self.snapshot.resources[key], depends_on)
+        each = self.desired.get(key) or self.left.get(key)
+        each = each or as_it_is(self.snapshot.resources[key], depends_on)
         present = each.present
         action = actions[key]
         changes = _changes(each) if action is Action.UPDATE else ()
@@ -226,11 +242,15 @@ class Assembly:
             context=each.context,
             spec_digest=each.spec_digest,
             resource_id=present.id if present else "",
-            deletion_policy=each.version.deletion_policy,
+            deletion_policy=deletion_policy(each.present, each.version),
             depends_on=each.depends_on,
             consumers=tuple(consumers),
             changes=changes,
             candidates=each.candidates,
+            slot=slot_after(present, (one.found for one in self.requirements if one.key == key)),
+            decided_by=each.decided_by,
+            unmet=each.unmet,
+            shrinks=each.shrinks,
         )
 
     def _reason(
@@ -243,6 +263,8 @@ class Assembly:
     ) -> str:
         present = each.present
         if action is Action.CREATE:
+            if each.key.startswith("slot/"):
+                return "no resource that can be found by criteria fits"
             return "nothing in the environment has this key yet"
         if action is Action.UPDATE:
             return f"changes {', '.join(change.param for change in changes)}"
@@ -250,11 +272,14 @@ class Assembly:
             updated = sorted(key for key in each.depends_on if actions.get(key) in _MAY_CHANGE)
             return f"may update after {', '.join(updated)}"
         if action is Action.DESTROY:
-            return "nothing uses it any more"
+            return "as requested" if each.key in self.condemned else "nothing uses it any more"
         assert present is not None  # noqa: S101 - all other actions are about existing resources
         if action is Action.RELEASE:
             names = [f"{one.application}/{one.workload}" for one in consumers]
             return why_kept(present, names, self.snapshot.dependencies)
+        if present.trouble:
+            whose = f"owned by {present.owner_team}"
+            return f"is failed, {whose}: {present.trouble}; it will be brought about again"
         if not present.clean:
             return "is not finished yet and will be brought about"
         if action is Action.REUSE:
@@ -290,4 +315,5 @@ def _changes(each: Desired) -> tuple[Change, ...]:
 
 def is_own(present: ResourceFacts, snapshot: Snapshot) -> bool:
     """Tell whether the application that is deployed made this live resource."""
-    return present.created_by == snapshot.application and not present.deleting
+    mine = bool(snapshot.application) and present.created_by == snapshot.application
+    return mine and not present.deleting

@@ -1,6 +1,7 @@
 """Who holds what once a plan has been carried out, and what is destroyed because nothing does.
 
-A resource is held by an active consumer, a live dependent, protection or the policy `retain`.
+A resource is held by an active consumer, a live dependent, protection, the policy `retain`, because
+it was adopted, or by a grace period: only maintenance destroys what has one, after its end.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from provisioning.planning.desired import Desired
-from provisioning.planning.facts import ResourceFacts, Snapshot
+from provisioning.planning.facts import ResourceFacts, Snapshot, VersionFacts
 
 
 def edges_after(desired: Mapping[str, Desired], snapshot: Snapshot) -> dict[tuple[str, str], str]:
@@ -26,10 +27,12 @@ def destroyed_after(
     edges: Iterable[tuple[str, str]],
     snapshot: Snapshot,
     desired: Mapping[str, Desired],
+    condemned: frozenset[str] = frozenset(),
 ) -> set[str]:
     """Return which resources nothing holds, given the keys that still have consumers.
 
-    Starts from `candidates` and goes on to what the destroyed ones needed.
+    Starts from `candidates` and goes on to what the destroyed ones needed. The `condemned` are
+    destroyed whatever holds them.
     """
     held = set(consumed) | set(desired)
     dependents: Counter[str] = Counter(target for _, target in edges)
@@ -37,18 +40,34 @@ def destroyed_after(
     for source, target in edges:
         targets[source].append(target)
     destroyed: set[str] = set()
-    waiting = sorted(set(candidates))
+    waiting = sorted({*candidates, *condemned})
     while waiting:
         key = waiting.pop()
         resource = snapshot.resources.get(key)
-        if resource is None or key in destroyed or key in held or dependents[key]:
+        if resource is None or key in destroyed:
             continue
-        if resource.protected or resource.deletion_policy == "retain":
+        if key not in condemned and (key in held or dependents[key] or _is_kept(resource)):
             continue
         destroyed.add(key)
         dependents.subtract(targets[key])
         waiting += targets[key]
     return destroyed
+
+
+def _is_kept(resource: ResourceFacts) -> bool:
+    retained = resource.deletion_policy == "retain"
+    return resource.protected or retained or resource.adopted or bool(resource.grace)
+
+
+def deletion_policy(present: ResourceFacts | None, version: VersionFacts) -> str:
+    """Return the policy that a plan gives a resource; an existing one keeps what was chosen for it.
+
+    Only an upgrade changes it, and then only to `retain`.
+    """
+    if present is None:
+        return version.deletion_policy
+    upgraded = present.version.id != version.id and version.deletion_policy == "retain"
+    return version.deletion_policy if upgraded else present.deletion_policy
 
 
 def why_kept(
@@ -59,7 +78,11 @@ def why_kept(
         return f"still used by {', '.join(consumers)}"
     if resource.protected:
         return "it is protected"
+    if resource.adopted:
+        return "it was adopted"
     if resource.deletion_policy == "retain":
-        return "its template retains it"
+        return "its deletion policy is retain"
     needing = sorted(source for source, target in edges if target == resource.key)
+    if not needing and resource.grace:
+        return f"nobody uses it; destroyed in {resource.grace} s unless somebody joins"
     return f"still needed by {', '.join(needing)}"

@@ -107,6 +107,11 @@ def _work(step: Step, run: StepRun) -> None:
 
 
 def _ensure(step: Step, run: StepRun) -> None:
+    if step.resource.adopted:
+        run.log("Nothing to do: it was adopted, and Conductor does not change it.\n")
+        run.close()
+        finish.finish_unchanged(step, step.resource.spec_digest)
+        return
     task = _task(step, run)
     resource = task.resource
     settled = resource.state in (ResourceState.ACTIVE, ResourceState.UPDATING)
@@ -182,13 +187,18 @@ def _task(step: Step, run: StepRun, *, gone: bool = False) -> _Task:
 def _dependency_outputs(
     resource: Resource, run: StepRun
 ) -> tuple[dict[str, Mapping[str, Any]], dict[str, frozenset[str]]]:
-    """Read the outputs that the params use, by key, and which of them are sensitive."""
+    """Read the outputs that the params use, by key, and which of them are sensitive.
+
+    A resource that this one does not depend on any more, because its owner revoked the use of it,
+    gives nothing.
+    """
     values: dict[str, Mapping[str, Any]] = {}
     secret: dict[str, frozenset[str]] = {}
     for needed in Resource.objects.filter(
         environment=resource.environment_id,
         key__in=keys_in(resource.params),
         state__in=LIVE_RESOURCE_STATES,
+        dependents__source=resource,
     ):
         values[needed.key], secret[needed.key] = stored_outputs(needed)
         for name in secret[needed.key]:

@@ -18,6 +18,7 @@ from provisioning.models.deployments import STARTED_STATUSES, UNFINISHED_STEP_ST
 from provisioning.queue import doorbell
 from provisioning.services import transitions
 from provisioning.services.deployments import end, finish
+from provisioning.services.resources.destroy import destroy_unused
 from provisioning.workers.run import work_folder
 from provisioning.workers.tasks import is_anything_ready
 
@@ -29,11 +30,15 @@ GRACE = timedelta(seconds=25)
 
 
 def sweep() -> None:
-    """Free steps whose worker is gone, end and start deployments that were left, ring the queues."""
+    """Free steps whose worker is gone, move deployments that were left, destroy what is unused.
+
+    The queues in which anything is ready are rung.
+    """
     for pk in Step.objects.filter(_silent()).values_list("pk", flat=True):
         _free(pk)
     for pk in _left_deployments():
         end.advance(pk)
+    destroy_unused()
     pending = Step.objects.filter(
         status=StepStatus.PENDING, deployment__status=DeploymentStatus.RUNNING
     )

@@ -174,6 +174,10 @@ def _write_version(organisation: Organisation, prepared: Prepared, label: str, a
             "config": file.config,
             "uses": list(file.uses),
             "deletion_policy": file.deletion_policy,
+            "share_when": file.share_when,
+            "merge_rules": file.merge,
+            "shrink": file.shrink,
+            "grace_seconds": file.grace,
         },
     )
     if created:

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError
 from semantic_version import Version
 
+from provisioning.planning.conditions import ConditionError, read_condition
 from provisioning.score.reader import RawDocument, read
 from provisioning.score.workload import Problem
 from provisioning.services.catalog.problems import CatalogError, likely
@@ -68,6 +69,10 @@ class TemplateFile:
     uses: tuple[str, ...]
     rules: tuple[Rule, ...]
     deletion_policy: str
+    share_when: str
+    merge: Mapping[str, Mapping[str, Any]]
+    shrink: str
+    grace: int
     document: RawDocument = field(compare=False, repr=False)
 
     def problem(self, path: tuple[str | int, ...], message: str, *, hint: str = "") -> Problem:
@@ -99,6 +104,10 @@ def read_template_file(path: Path, name: str) -> TemplateFile:
         uses=tuple(value.get("uses", [])),
         rules=tuple(_rule(rule, value["type"], class_) for rule in rules),
         deletion_policy=value.get("deletion_policy", "delete"),
+        share_when=value.get("share_when", "").strip(),
+        merge=_merge_rules(value.get("merge", {})),
+        shrink=value.get("shrink", "apply"),
+        grace=value.get("grace", 0),
         document=document,
     )
 
@@ -135,6 +144,16 @@ def _rule(rule: Mapping[str, str], type_: str, class_: str) -> Rule:
     )
 
 
+def _merge_rules(said: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Write every rule as an object."""
+    rules = {}
+    for name, rule in said.items():
+        rules[name] = {"rule": rule} if isinstance(rule, str) else dict(rule)
+        if "fields" in rules[name]:
+            rules[name]["fields"] = _merge_rules(rules[name]["fields"])
+    return rules
+
+
 def _whole_schema(params: Mapping[str, Any]) -> Mapping[str, Any]:
     if not params or params.get("type") == "object":
         return params
@@ -154,6 +173,7 @@ def _problems(document: RawDocument) -> Iterator[Problem]:
     if not errors:
         yield from _version_problems(document)
         yield from _params_problems(document)
+        yield from _share_when_problems(document)
 
 
 def _schema_problems(document: RawDocument, error: ValidationError) -> Iterator[Problem]:
@@ -216,6 +236,13 @@ def _params_problems(document: RawDocument) -> Iterator[Problem]:
         yield document.problem(
             ("params", *path), "A $ref may only point into the same schema.", hint="start it with #"
         )
+
+
+def _share_when_problems(document: RawDocument) -> Iterator[Problem]:
+    try:
+        read_condition(document.value.get("share_when", "True"))
+    except ConditionError as error:
+        yield document.problem(("share_when",), str(error), hint="docs/sharing.md tells the rules")
 
 
 def _foreign_references(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:

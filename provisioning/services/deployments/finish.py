@@ -27,6 +27,7 @@ from provisioning.models import (
 )
 from provisioning.models.resources import LIVE_RESOURCE_STATES
 from provisioning.services import transitions
+from provisioning.services.deployments.wishes import floor_of, tell_unmet
 
 
 def begin_ensure(step: Step) -> None:
@@ -45,14 +46,15 @@ def begin_ensure(step: Step) -> None:
 
 
 def begin_destroy(step: Step) -> str:
-    """Look at the holds again, and note that the driver is about to run.
+    """Look at the holds again, unless it is forced, and note that the driver is about to run.
 
     Returns "" if it is to run; otherwise the step has ended and the answer says why: the resource
     is held, or there was never anything to destroy. Raises LeaseLostError.
     """
     with transaction.atomic():
         resource = _locked(step)
-        reason = held_by(resource)
+        forced = step.deployment.forced and step.deployment.resource_id == resource.pk
+        reason = "" if forced else held_by(resource)
         if reason:
             reason = f"Not destroyed: {reason}."
             as_desired = (
@@ -95,15 +97,17 @@ def finish_ensure(
     """
     with transaction.atomic():
         resource = _locked(step)
-        _store_outputs(resource, outputs, sensitive)
+        store_outputs(resource, outputs, sensitive)
         resource.applied_mac = mac
         resource.applied_spec_digest = resource.spec_digest
         if state is not None:
             resource.state_backend = state.backend
             resource.state_location = state.location
             resource.state_metadata = dict(state.metadata)
+        resource.floor = floor_of(resource)
         resource.save()
         move_resource(resource, ResourceState.ACTIVE, step)
+        tell_unmet(resource, step.deployment_id)
         _succeed(step)
 
 
@@ -134,7 +138,11 @@ def held_by(resource: Resource) -> str:
     if resource.protected:
         return "it is protected"
     if resource.deletion_policy == DeletionPolicy.RETAIN:
-        return "its template retains it"
+        return "its deletion policy is retain"
+    if resource.adopted:
+        return "it was adopted"
+    if resource.grace_until and resource.grace_until > timezone.now():
+        return "its grace period is not over"
     consumer = (
         resource.consumers.filter(state=ConsumerState.ACTIVE)
         .select_related("workload__application")
@@ -202,9 +210,10 @@ def _succeed(step: Step, reason: str = "") -> None:
     transitions.move(step, StepStatus.SUCCEEDED, reason=reason, finished_at=timezone.now())
 
 
-def _store_outputs(
+def store_outputs(
     resource: Resource, outputs: Mapping[str, Any], sensitive: Collection[str]
 ) -> None:
+    """Replace a resource's outputs, those in `sensitive` encrypted."""
     resource.outputs.exclude(key__in=outputs).delete()
     ResourceOutput.objects.bulk_create(
         [

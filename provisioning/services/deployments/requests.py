@@ -9,9 +9,17 @@ from dataclasses import dataclass
 from provisioning import snapshot
 from provisioning.encryption import decrypt
 from provisioning.exceptions import ConductorError
-from provisioning.models import Application, Deployment, DeploymentKind, Environment, Resource
+from provisioning.models import (
+    Application,
+    Deployment,
+    DeploymentKind,
+    Environment,
+    Resource,
+    ResourceState,
+)
 from provisioning.models.resources import LIVE_RESOURCE_STATES
 from provisioning.planning.decide import decide, decide_teardown
+from provisioning.planning.maintenance import HeldResourceError, decide_destroy
 from provisioning.planning.plan import Action, Plan
 from provisioning.score.document import parse_application
 from provisioning.score.workload import Workload
@@ -35,17 +43,36 @@ class Request:
     names: Sequence[str] | None = None
     teardown: bool = False
     upgrade: bool = False
+    shrink: bool = False
+    destroy: str = ""
+    """The key of a resource that maintenance destroys, with `forced` whatever holds it."""
+    forced: bool = False
 
     @classmethod
     def of(cls, deployment: Deployment) -> Request:
         """Read again what a stored deployment asks for."""
         if deployment.kind == DeploymentKind.TEARDOWN:
             return cls(names=tuple(deployment.workload_names), teardown=True)
+        if deployment.kind == DeploymentKind.MAINTENANCE:
+            resource = deployment.resource
+            if resource is None or resource.state == ResourceState.DELETED:
+                raise HeldResourceError("The resource is gone already.")
+            return cls(destroy=resource.key, forced=deployment.forced)
         files = [(file, text) for file, text in json.loads(decrypt(deployment.score))]
-        return cls(workloads=parse_application(files), upgrade=deployment.upgrade)
+        return cls(
+            workloads=parse_application(files),
+            upgrade=deployment.upgrade,
+            shrink=deployment.shrink,
+        )
 
-    def plan(self, application: Application, environment: Environment) -> Plan:
-        """Plan on a fresh snapshot; raise PlanError with every problem."""
+    def plan(self, application: Application | None, environment: Environment) -> Plan:
+        """Plan on a fresh snapshot; raise PlanError with every problem.
+
+        Maintenance alone is of no application, and raises HeldResourceError.
+        """
+        if application is None:
+            facts = snapshot.take_environment(environment)
+            return decide_destroy(self.destroy, facts, forced=self.forced)
         if application.organisation_id != environment.organisation_id:
             raise ForeignEnvironmentError(
                 f"The environment {environment.name} belongs to another organisation than the "
@@ -54,10 +81,10 @@ class Request:
         facts = snapshot.take(application, environment)
         if self.teardown:
             return decide_teardown(self.names, facts)
-        return decide(self.workloads, facts, upgrade=self.upgrade)
+        return decide(self.workloads, facts, upgrade=self.upgrade, shrink=self.shrink)
 
     def plan_on_locked(
-        self, application: Application, environment: Environment
+        self, application: Application | None, environment: Environment
     ) -> tuple[Plan, dict[str, Resource]]:
         """Plan on a fresh snapshot; return the plan and its existing resources, locked, by key.
 

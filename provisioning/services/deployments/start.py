@@ -11,7 +11,6 @@ from django.utils import timezone
 
 from provisioning.exceptions import ConductorError
 from provisioning.models import (
-    Application,
     Deployment,
     DeploymentKind,
     DeploymentStatus,
@@ -28,7 +27,10 @@ from provisioning.queue import doorbell
 from provisioning.score import workload as score
 from provisioning.services import transitions
 from provisioning.services.deployments.desired import write_desired
+from provisioning.services.deployments.questions import ask, withdraw_questions
 from provisioning.services.deployments.requests import Request
+from provisioning.services.resources.breaking import break_references
+from provisioning.services.resources.grace import settle_grace
 
 MOST_DOORBELLS = 8
 
@@ -67,6 +69,8 @@ def start(
     )
     rows = _write_workloads(deployment, workloads)
     by_key = write_desired(deployment, plan, resources, rows, actor=actor)
+    break_references(deployment, plan, by_key, actor)
+    settle_grace(plan, by_key)
     _write_steps(deployment, plan, by_key, actor)
     if not plan.steps:
         succeed(deployment)
@@ -104,7 +108,7 @@ def replan(deployment: Deployment) -> None:
     Otherwise it shows the new plan and asks for confirmation; if it cannot be planned any more, it
     fails.
     """
-    application = _application(deployment)
+    application = deployment.application
     try:
         request = Request.of(deployment)
         plan, resources = request.plan_on_locked(application, deployment.environment)
@@ -116,9 +120,11 @@ def replan(deployment: Deployment) -> None:
             status_reason=str(error),
             finished_at=timezone.now(),
         )
+        withdraw_questions([deployment], reason="The deployment could not be planned any more.")
         return
     if plan.digest == deployment.plan_digest:
-        start(deployment, plan, resources, request.workloads)
+        if not ask(deployment, plan, resources, request.workloads):
+            start(deployment, plan, resources, request.workloads)
         return
     reason = "The plan has changed since it was shown: look at it again and confirm it."
     store_plan(deployment, plan)
@@ -126,12 +132,6 @@ def replan(deployment: Deployment) -> None:
     transitions.move(
         deployment, DeploymentStatus.PENDING_CONFIRMATION, reason=reason, status_reason=reason
     )
-
-
-def _application(deployment: Deployment) -> Application:
-    if deployment.application is None:
-        raise ConductorError(f"Deployment {deployment.pk} is of no application.")
-    return deployment.application
 
 
 def _blocker(deployment: Deployment, plan: Plan) -> str:
@@ -145,7 +145,8 @@ def _blocker_on(deployment: Deployment, touched: frozenset[str], joined: set[str
     is joined may not be under destruction.
     """
     others = Deployment.objects.filter(environment=deployment.environment).exclude(pk=deployment.pk)
-    running = others.filter(application=deployment.application, status__in=STARTED_STATUSES).first()
+    of_mine = others.filter(application__isnull=False, application=deployment.application)
+    running = of_mine.filter(status__in=STARTED_STATUSES).first()
     if running:
         return f"Waiting for deployment {running.pk} of the same application and environment."
     unfinished = (
@@ -155,17 +156,21 @@ def _blocker_on(deployment: Deployment, touched: frozenset[str], joined: set[str
     )
     for other, application, key, action in unfinished:
         if key in touched:
-            return f"Waiting for deployment {other} of {application}, which is at work on {key}."
+            return f"Waiting for deployment {other}{_of(application)}, which is at work on {key}."
         if key in joined and action == StepAction.DESTROY:
-            return f"Waiting for deployment {other} of {application}, which destroys {key}."
+            return f"Waiting for deployment {other}{_of(application)}, which destroys {key}."
     earlier = others.filter(pk__lt=deployment.pk, status=DeploymentStatus.WAITING).order_by("pk")
     for other, application, plan in earlier.values_list("pk", "application__name", "plan"):
         if common := touched.intersection(plan["touched"]):
             return (
-                f"Waiting for deployment {other} of {application}, which asked first for "
+                f"Waiting for deployment {other}{_of(application)}, which asked first for "
                 f"{min(common)}."
             )
     return ""
+
+
+def _of(application: str | None) -> str:
+    return f" of {application}" if application else ""
 
 
 def _write_workloads(

@@ -79,7 +79,7 @@ def test_protection_holds(place: Place, going: Resource, ledger: Path) -> None:
 def test_the_policy_retain_holds(place: Place, going: Resource, ledger: Path) -> None:
     Resource.objects.filter(pk=going.pk).update(deletion_policy="retain")
 
-    held(place, ledger, "Not destroyed: its template retains it.")
+    held(place, ledger, "Not destroyed: its deletion policy is retain.")
 
 
 def test_a_retained_resource_outlives_its_last_consumer(place: Place) -> None:

@@ -1,0 +1,78 @@
+"""Plan the destruction of one resource, at somebody's request or after its grace period."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from provisioning.exceptions import ConductorError
+from provisioning.planning.assembly import Assembly
+from provisioning.planning.facts import ConsumerFacts, ResourceFacts, Snapshot
+from provisioning.planning.plan import Plan
+
+
+class HeldResourceError(ConductorError):
+    """Refuse to destroy or forget a resource that is held, naming what holds it."""
+
+
+def decide_destroy(key: str, snapshot: Snapshot, *, forced: bool = False) -> Plan:
+    """Plan to destroy one resource, and what nothing holds once it is gone.
+
+    A grace period does not stop it. Raises HeldResourceError, unless `forced`, if anything else
+    holds it; what was adopted is never destroyed.
+    """
+    resource = snapshot.resources.get(key)
+    if resource is None or resource.deleting:
+        raise HeldResourceError(
+            f"Cannot destroy {short_name(key)}: "
+            + ("there is no such resource." if resource is None else "it is being destroyed.")
+        )
+    if resource.adopted:
+        raise HeldResourceError(
+            f"Cannot destroy {short_name(key)}: it was adopted, and Conductor destroys only what it "
+            "made. Use resource detach to forget it."
+        )
+    if not forced:
+        _check_not_held(resource, snapshot)
+    return Assembly(
+        "maintenance", (), (), snapshot.consumers, {}, snapshot, condemned=frozenset({key})
+    ).plan()
+
+
+def short_name(key: str) -> str:
+    """Return the name by which people know a resource: the shared name, otherwise the key."""
+    return key.removeprefix("shared/")
+
+
+def consumer_name(application: str, workload: str) -> str:
+    """Name a workload in a sentence; one that is named like its application is named once."""
+    return workload if workload == application else f"{application}/{workload}"
+
+
+def consumer_names(consumers: Sequence[ConsumerFacts], key: str) -> list[str]:
+    """Name the workloads that use a resource."""
+    return sorted(
+        {consumer_name(each.application, each.workload) for each in consumers if each.key == key}
+    )
+
+
+def _check_not_held(resource: ResourceFacts, snapshot: Snapshot) -> None:
+    name = short_name(resource.key)
+    users = consumer_names(snapshot.consumers, resource.key)
+    needing = sorted(
+        short_name(source)
+        for source, target in snapshot.dependencies
+        if target == resource.key and source in snapshot.resources
+    )
+    if users or needing:
+        raise HeldResourceError(
+            f"Cannot destroy {name}, referenced by: {', '.join([*users, *needing])}\n"
+            "Use --force --reason TEXT to destroy it anyway (will break what references it)."
+        )
+    if resource.protected:
+        raise HeldResourceError(
+            f"Cannot destroy {name}: it is protected. Use resource unprotect first."
+        )
+    if resource.deletion_policy == "retain":
+        raise HeldResourceError(
+            f"Cannot destroy {name}: its deletion policy is retain. Use resource release first."
+        )

@@ -1,0 +1,1 @@
+"""Resources: found, listed, protected, adopted, forgotten and destroyed at somebody's request."""

@@ -1,0 +1,101 @@
+"""The time that a shared resource which nobody uses any more is kept for whoever may join."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils import timezone
+
+from provisioning.models import (
+    ConsumerState,
+    DeletionPolicy,
+    Deployment,
+    Environment,
+    Resource,
+    ResourceConsumer,
+    ResourceDependency,
+    ResourceState,
+    Step,
+)
+from provisioning.models.deployments import UNFINISHED_STEP_STATUSES
+from provisioning.models.resources import LIVE_RESOURCE_STATES, OF_ONE_APPLICATION
+from provisioning.planning.plan import Plan
+from provisioning.services.locks import lock_environment
+
+RETRY = timedelta(hours=1)
+"""How long after a failed destruction of an unused resource the next one is tried."""
+
+
+def settle_grace(plan: Plan, resources: Mapping[str, Resource]) -> None:
+    """End the grace of the locked resources that a plan binds, and begin that of those it leaves."""
+    joined = {resources[binding.key].pk for binding in plan.bindings}
+    Resource.objects.filter(pk__in=joined, grace_until__isnull=False).update(grace_until=None)
+    left = {resources[release.key].pk for release in plan.releases} - joined
+    begin_grace(unused_resources().filter(pk__in=left))
+
+
+def begin_grace(resources: QuerySet[Resource]) -> None:
+    """Let the grace of unused resources begin, unless it has."""
+    waiting = resources.filter(grace_until=None).select_related("template_version")
+    for resource in waiting.defer("template_version__archive"):
+        until = timezone.now() + timedelta(seconds=resource.grace)
+        Resource.objects.filter(pk=resource.pk, grace_until=None).update(grace_until=until)
+
+
+def unused_resources() -> QuerySet[Resource]:
+    """Select the live resources that no workload and no other resource uses."""
+    consumers = ResourceConsumer.objects.filter(
+        resource=OuterRef("pk"), state=ConsumerState.ACTIVE
+    )
+    dependents = ResourceDependency.objects.filter(
+        target=OuterRef("pk"), source__state__in=LIVE_RESOURCE_STATES
+    )
+    return Resource.objects.exclude(
+        state__in=[ResourceState.DELETED, ResourceState.DELETING]
+    ).filter(~Exists(consumers), ~Exists(dependents))
+
+
+def list_unused(*, environment: Environment, actor: User) -> list[Resource]:
+    """Return the environment's unused resources that the actor may see, longest unused first."""
+    seen = Resource.objects.visible_to(actor).filter(environment=environment)
+    rows = unused_resources().filter(pk__in=seen.values("pk"))
+    return list(rows.select_related("owner_team").order_by("grace_until", "key"))
+
+
+def expired_resources() -> QuerySet[Resource]:
+    """Select the unused shared resources whose grace is over, and whose destruction may be tried."""
+    unfinished = Step.objects.filter(resource=OuterRef("pk"), status__in=UNFINISHED_STEP_STATUSES)
+    tried = Deployment.objects.filter(
+        resource=OuterRef("pk"), created_at__gt=timezone.now() - RETRY
+    )
+    return _not_kept().filter(
+        ~Exists(unfinished), ~Exists(tried), grace_until__lte=timezone.now()
+    )
+
+
+def begin_missing_grace() -> None:
+    """Let the grace begin of shared resources that lost their last user in another way than a plan.
+
+    A consumer is also withdrawn, revoked or broken.
+    """
+    for environment in Environment.objects.filter(
+        pk__in=_not_kept().filter(grace_until=None).values("environment")
+    ):
+        with transaction.atomic():
+            lock_environment(environment)
+            begin_grace(_not_kept().filter(environment=environment))
+
+
+def _not_kept() -> QuerySet[Resource]:
+    of_one = Q()
+    for beginning in OF_ONE_APPLICATION:
+        of_one |= Q(key__startswith=beginning)
+    return (
+        unused_resources()
+        .filter(protected=False, adopted=False, deletion_policy=DeletionPolicy.DELETE)
+        .exclude(of_one)
+    )
