@@ -5,18 +5,25 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 
 from provisioning.graph.build import CycleError, order
 from provisioning.planning.assembly import Assembly, is_own
-from provisioning.planning.desired import Desired, as_it_is, desired_resources, refreshed
+from provisioning.planning.desired import (
+    Desired,
+    as_it_is,
+    desired_resources,
+    refreshed,
+    without_leaving,
+)
 from provisioning.planning.facts import ConsumerFacts, ResourceFacts, Snapshot, VersionFacts
 from provisioning.planning.lifecycle import edges_after
 from provisioning.planning.plan import (
     Plan,
     PlanError,
 )
+from provisioning.planning.questions import closed_problems
 from provisioning.planning.requirements import Requirement, requirements_of
 from provisioning.planning.validation import (
     ParamChecks,
@@ -27,10 +34,17 @@ from provisioning.score.placeholders import references
 from provisioning.score.workload import Problem, Workload
 
 
-def decide(workloads: Sequence[Workload], snapshot: Snapshot, *, upgrade: bool = False) -> Plan:
+def decide(
+    workloads: Sequence[Workload],
+    snapshot: Snapshot,
+    *,
+    upgrade: bool = False,
+    shrink: bool = False,
+) -> Plan:
     """Plan the deployment of these workloads; the application's others stay as they are.
 
     With `upgrade`, resources that this application made move to their template's newest version.
+    With `shrink`, parameters shrink to what is still asked for where the template only proposes it.
     Raises PlanError with every reason why it cannot be done.
     """
     problems: list[Problem] = []
@@ -39,15 +53,25 @@ def decide(workloads: Sequence[Workload], snapshot: Snapshot, *, upgrade: bool =
     requirements = requirements_of(workloads, snapshot, problems)
     staying = _staying(names, snapshot)
     desired = desired_resources(
-        requirements, _by_key(staying), workloads, snapshot, upgrade=upgrade, problems=problems
+        requirements,
+        _by_key(staying),
+        workloads,
+        snapshot,
+        upgrade=upgrade,
+        shrink=shrink,
+        problems=problems,
     )
+    problems += closed_problems(requirements, snapshot)
     _validate(workloads, requirements, desired, snapshot, problems)
     if problems:
         raise PlanError(_in_order(problems))
     for key, present in snapshot.resources.items():
         if key not in desired and present.version.uses and is_own(present, snapshot):
             _refresh(present, workloads, snapshot, desired)
-    return Assembly("deploy", names, requirements, staying, desired, snapshot).plan()
+    left = _left(names, staying, snapshot, desired, {each.key for each in requirements})
+    return Assembly(
+        "deploy", names, requirements, staying, desired, snapshot, left=left
+    ).plan()
 
 
 def decide_teardown(names: Sequence[str] | None, snapshot: Snapshot) -> Plan:
@@ -71,7 +95,37 @@ def decide_teardown(names: Sequence[str] | None, snapshot: Snapshot) -> Plan:
     ]
     if problems:
         raise PlanError(problems)
-    return Assembly("teardown", chosen, [], _staying(chosen, snapshot), {}, snapshot).plan()
+    staying = _staying(chosen, snapshot)
+    desired: dict[str, Desired] = {}
+    left = _left(chosen, staying, snapshot, desired, frozenset())
+    return Assembly("teardown", chosen, [], staying, desired, snapshot, left=left).plan()
+
+
+def _left(
+    names: Sequence[str],
+    staying: Sequence[ConsumerFacts],
+    snapshot: Snapshot,
+    desired: dict[str, Desired],
+    required: Set[str],
+) -> dict[str, Desired]:
+    """Settle again what these workloads leave to others; desire what changes, return what does not."""
+    by_key = _by_key(staying)
+    leaving = {
+        consumer.key
+        for consumer in snapshot.consumers
+        if consumer.application == snapshot.application and consumer.workload in names
+    }
+    left = {}
+    for key in sorted((leaving & by_key.keys() & snapshot.resources.keys()) - required):
+        now = desired.get(key)
+        present = snapshot.resources[key]
+        context = now.context if now else present.context
+        settled = without_leaving(present, by_key[key], snapshot, context)
+        if settled.spec_digest != present.spec_digest:
+            desired[key] = settled
+        else:
+            left[key] = settled
+    return left
 
 
 def _validate(
@@ -84,14 +138,21 @@ def _validate(
     checks = ParamChecks()
     versions: dict[str, VersionFacts] = {key: each.version for key, each in desired.items()}
     aliases: dict[str, dict[str, str]] = defaultdict(dict)
+    merged: dict[str, Requirement] = {}
     for requirement in requirements:
         aliases[requirement.workload.name][requirement.declaration.alias] = requirement.key
     for requirement in requirements:
         of_workload = aliases[requirement.workload.name]
         if requirement.key in desired and _sets_params(requirement, desired[requirement.key]):
             problems.extend(checks.problems(requirement, versions[requirement.key]))
+            if versions[requirement.key].merge_rules:
+                merged.setdefault(requirement.key, requirement)
         if requirement.params:
             problems.extend(output_problems(requirement, of_workload, versions))
+    if not problems:
+        for key, requirement in merged.items():
+            params = desired[key].params
+            problems.extend(checks.merged_problems(requirement, params, versions[key]))
     for workload in workloads:
         problems.extend(container_output_problems(workload, aliases[workload.name], versions))
     edges = edges_after(desired, snapshot)

@@ -1,4 +1,4 @@
-"""The only place that gives a deployment, a step, a resource or a consumer its status.
+"""The only place that gives a deployment, a step, a resource, a consumer or an approval its status.
 
 Each move is checked against a table, made by a conditional update that decides who wins, and leaves
 an audit event in the same transaction.
@@ -13,6 +13,8 @@ from django.db import models, transaction
 
 from provisioning.exceptions import ConductorError
 from provisioning.models import (
+    Approval,
+    ApprovalStatus,
     AuditEvent,
     ConsumerState,
     Deployment,
@@ -24,14 +26,15 @@ from provisioning.models import (
     StepStatus,
 )
 
-Subject: TypeAlias = Deployment | Step | Resource | ResourceConsumer
+Subject: TypeAlias = Deployment | Step | Resource | ResourceConsumer | Approval
 
-S = TypeVar("S", Deployment, Step, Resource, ResourceConsumer)
+S = TypeVar("S", Deployment, Step, Resource, ResourceConsumer, Approval)
 
 SYSTEM = "conductor"
 """The actor of what no person asked for."""
 
 _D, _S, _R, _C = DeploymentStatus, StepStatus, ResourceState, ConsumerState
+_A = ApprovalStatus
 _NEW = ""
 
 ALLOWED: Mapping[type[models.Model], Mapping[str, frozenset[str]]] = {
@@ -69,6 +72,10 @@ ALLOWED: Mapping[type[models.Model], Mapping[str, frozenset[str]]] = {
         _NEW: frozenset({_C.PENDING, _C.ACTIVE}),
         _C.PENDING: frozenset({_C.ACTIVE, _C.WITHDRAWN}),
         _C.ACTIVE: frozenset({_C.RELEASED, _C.REVOKED, _C.BROKEN, _C.WITHDRAWN}),
+    },
+    Approval: {
+        _NEW: frozenset({_A.PENDING}),
+        _A.PENDING: frozenset({_A.APPROVED, _A.REJECTED, _A.EXPIRED, _A.WITHDRAWN}),
     },
 }
 
@@ -201,7 +208,7 @@ def _deployment_id(subject: Subject, deployment: Deployment | None) -> int | Non
 
 
 def _field(model: type[models.Model]) -> str:
-    return "status" if model in (Deployment, Step) else "state"
+    return "status" if model in (Deployment, Step, Approval) else "state"
 
 
 def _type(model: type[models.Model]) -> str:
@@ -215,4 +222,6 @@ def _label(subject: Subject) -> str:
         return f"{subject.action} {subject.resource.key}"
     if isinstance(subject, ResourceConsumer):
         return f"{subject.workload.name}: {subject.alias}"
+    if isinstance(subject, Approval):
+        return subject.key or f"deployment {subject.deployment_id}"
     return f"{subject.kind} {subject.pk}"

@@ -18,6 +18,7 @@ from provisioning.models import (
     Resource,
     ResourceTemplate,
     ResourceTemplateVersion,
+    Role,
     Step,
     Team,
     TemplateRule,
@@ -38,6 +39,8 @@ class Place:
     organisation: Organisation
     environment: Environment
     templates: dict[str, ResourceTemplateVersion] = field(default_factory=dict)
+    team: str = "everybody"
+    """Whose new applications are, so that nobody is asked; empty: each has a team of its own."""
 
     def template(
         self,
@@ -76,14 +79,24 @@ class Place:
         return version
 
     def application(self, name: str = "shop", *members: User) -> Application:
-        """Return an application with a team of its own."""
-        team, _ = Team.objects.get_or_create(organisation=self.organisation, name=f"{name}-team")
+        """Return an application, made if it is missing; the members are of its team."""
+        found = Application.objects.filter(organisation=self.organisation, name=name).first()
+        team = found.team if found else self.team_named(self.team or f"{name}-team")
         for member in members:
             Membership.objects.get_or_create(team=team, user=member)
         application, _ = Application.objects.get_or_create(
             organisation=self.organisation, team=team, name=name
         )
         return application
+
+    def team_named(self, name: str, *owners: User) -> Team:
+        """Return a team, made if it is missing, that has these owners."""
+        team, _ = Team.objects.get_or_create(organisation=self.organisation, name=name)
+        for owner in owners:
+            Membership.objects.update_or_create(
+                team=team, user=owner, defaults={"role": Role.OWNER}
+            )
+        return team
 
     def submit(
         self, resources: str, *, application: str = "shop", workload: str = "web", **more: Any
@@ -93,8 +106,7 @@ class Place:
             application=self.application(application),
             environment=self.environment,
             files=[("score.yaml", score_file(workload, resources))],
-            actor=None,
-            **more,
+            **{"actor": None, **more},
         )
 
     def deploy(self, resources: str, **more: Any) -> Deployment:

@@ -85,11 +85,17 @@ def _update(
     Resource.objects.bulk_update(changed, [*_DESIRED_FIELDS, "updated_at"], batch_size=500)
 
 
-_DESIRED_FIELDS = ("template_version_id", "params", "context", "spec_digest", "deletion_policy")
+_SLOT_FIELDS = ("match_slot", "slot_ordinal", "max_consumers", "share_conditionally")
+_DESIRED_FIELDS = (*_SLOT_FIELDS, "template_version_id", "params", "context", "spec_digest", "deletion_policy")
 
 
 def _desired(planned: PlannedResource) -> dict[str, Any]:
+    slot = planned.slot
     return {
+        "match_slot": slot.slot if slot else "",
+        "slot_ordinal": slot.ordinal if slot else None,
+        "max_consumers": slot.max_consumers if slot else None,
+        "share_conditionally": slot.conditional if slot else False,
         "template_version_id": planned.template.version_id,
         "params": dict(planned.params),
         "context": dict(planned.context),
@@ -155,6 +161,14 @@ def _write_consumers(
         .filter(workload__in=workloads.values(), state=ConsumerState.ACTIVE)
         .order_by("pk")
     }
+    pending = {
+        (consumer.workload.name, consumer.alias): consumer
+        for consumer in ResourceConsumer.objects.select_for_update(no_key=True, of=("self",))
+        .select_related("workload")
+        .filter(deployment=deployment, state=ConsumerState.PENDING)
+        .order_by("pk")
+    }
+    allowed: list[ResourceConsumer] = []
     leaving = {(release.workload, release.alias) for release in plan.releases}
     joining: list[ResourceConsumer] = []
     for binding in plan.bindings:
@@ -167,6 +181,11 @@ def _write_consumers(
             continue
         if consumer is not None:
             leaving.add(place)
+        asked = pending.get(place)
+        if asked is not None and asked.resource_id == resource.pk:
+            _keep(asked, binding)
+            allowed.append(pending.pop(place))
+            continue
         joining.append(
             ResourceConsumer(
                 resource=resource,
@@ -183,6 +202,15 @@ def _write_consumers(
         deployment=deployment,
         ended_at=timezone.now(),
     )
+    transitions.move_all(
+        list(pending.values()),
+        ConsumerState.WITHDRAWN,
+        actor=actor,
+        reason="The changed plan binds it to another resource.",
+        deployment=deployment,
+        ended_at=timezone.now(),
+    )
+    transitions.move_all(allowed, ConsumerState.ACTIVE, actor=actor, deployment=deployment)
     transitions.begin(joining, ConsumerState.ACTIVE, actor=actor, deployment=deployment)
 
 
@@ -192,6 +220,7 @@ def _asked(binding: PlannedBinding) -> dict[str, Any]:
         "params": None if binding.params is None else dict(binding.params),
         "depends_on": list(binding.depends_on),
         "priority": binding.priority,
+        "matching": None if binding.matching is None else dict(binding.matching),
     }
 
 

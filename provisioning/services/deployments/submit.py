@@ -22,6 +22,7 @@ from provisioning.models.deployments import NOT_STARTED_STATUSES
 from provisioning.planning.plan import Plan
 from provisioning.score.document import parse_application
 from provisioning.services import transitions
+from provisioning.services.deployments.questions import ask, withdraw_questions
 from provisioning.services.deployments.requests import Request
 from provisioning.services.deployments.start import replan, start, start_waiting, store_plan
 from provisioning.services.locks import lock_environment
@@ -35,13 +36,18 @@ class NotConfirmableError(ConductorError):
 
 
 def plan_deployment(
-    *, application: Application, environment: Environment, files: Files, upgrade: bool = False
+    *,
+    application: Application,
+    environment: Environment,
+    files: Files,
+    upgrade: bool = False,
+    shrink: bool = False,
 ) -> Plan:
     """Tell what deploying these Score files would do; write nothing.
 
     Raises ScoreError or PlanError with every problem.
     """
-    request = Request(workloads=parse_application(files), upgrade=upgrade)
+    request = Request(workloads=parse_application(files), upgrade=upgrade, shrink=shrink)
     return request.plan(application, environment)
 
 
@@ -61,20 +67,22 @@ def submit_deployment(
     actor: User | None,
     commit: str = "",
     upgrade: bool = False,
+    shrink: bool = False,
     retry_of: Deployment | None = None,
 ) -> Deployment:
     """Store a deployment of these Score files, and start it if nothing is in its way.
 
-    It is `running`, `succeeded` (there was nothing to do) or `waiting` (`status_reason` names the
-    blocker) afterwards. Raises ScoreError or PlanError with every problem; nothing is stored then.
+    It is `running`, `succeeded` (there was nothing to do), `waiting` (`status_reason` names the
+    blocker) or `pending_approval` (it names who was asked) afterwards. Raises ScoreError or PlanError with every problem; nothing is stored then.
     """
-    request = Request(workloads=parse_application(files), upgrade=upgrade)
+    request = Request(workloads=parse_application(files), upgrade=upgrade, shrink=shrink)
     deployment = Deployment(
         kind=DeploymentKind.DEPLOY,
         application=application,
         environment=environment,
         score=encrypt(json.dumps([list(file) for file in files])),
         upgrade=upgrade,
+        shrink=shrink,
         commit=commit,
         requested_by=actor,
         retry_of=retry_of,
@@ -140,7 +148,8 @@ def _submit(
         plan, resources = request.plan_on_locked(application, deployment.environment)
         store_plan(deployment, plan)
         transitions.begin([deployment], DeploymentStatus.WAITING, actor=_name(actor))
-        start(deployment, plan, resources, request.workloads, actor=_name(actor))
+        if not ask(deployment, plan, resources, request.workloads, actor=_name(actor)):
+            start(deployment, plan, resources, request.workloads, actor=_name(actor))
     return deployment
 
 
@@ -164,6 +173,7 @@ def _supersede(newer: Deployment, actor: User | None) -> bool:
         status_reason=reason,
         finished_at=timezone.now(),
     )
+    withdraw_questions(older, reason=reason, actor=_name(actor))
     return bool(older)
 
 

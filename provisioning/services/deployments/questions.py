@@ -1,0 +1,216 @@
+"""Ask owners what a plan needs to be allowed, and take the questions back.
+
+Everything here runs in a transaction that holds the environment's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from django.conf import settings
+from django.utils import timezone
+
+from provisioning.models import (
+    Approval,
+    ApprovalKind,
+    ApprovalStatus,
+    ConsumerState,
+    Deployment,
+    DeploymentStatus,
+    Resource,
+    ResourceConsumer,
+    Team,
+    Workload,
+)
+from provisioning.planning.plan import Plan
+from provisioning.planning.questions import Question
+from provisioning.score import workload as score
+from provisioning.services import transitions
+
+
+def ask(
+    deployment: Deployment,
+    plan: Plan,
+    resources: Mapping[str, Resource],
+    workloads: Sequence[score.Workload],
+    *,
+    actor: str = transitions.SYSTEM,
+) -> bool:
+    """Ask what the plan needs and nobody has allowed yet; tell whether there was anything to ask.
+
+    The deployment is `pending_approval` then, and its consumers of what was asked about are
+    `pending`. `resources` are the plan's existing ones, locked, by key.
+    """
+    allowed = set(
+        Approval.objects.filter(
+            deployment=deployment, status=ApprovalStatus.APPROVED
+        ).values_list("question_digest", flat=True)
+    )
+    missing = [question for question in plan.questions if question.digest not in allowed]
+    if not missing:
+        return False
+    teams = {
+        team.name: team
+        for team in Team.objects.filter(
+            organisation=deployment.environment.organisation_id,
+            name__in={question.team for question in missing},
+        )
+    }
+    approvals = [
+        _approval(deployment, question, resources, teams[question.team], actor)
+        for question in missing
+    ]
+    transitions.begin(approvals, ApprovalStatus.PENDING, actor=actor, deployment=deployment)
+    _write_pending_consumers(deployment, plan, missing, resources, workloads, actor)
+    asked = sorted({_subject(question) for question in missing})
+    transitions.move(
+        deployment,
+        DeploymentStatus.PENDING_APPROVAL,
+        actor=actor,
+        status_reason=f"Waiting for approval: {'; '.join(asked)}.",
+    )
+    return True
+
+
+def withdraw_questions(
+    deployments: Sequence[Deployment], *, reason: str, actor: str = transitions.SYSTEM
+) -> None:
+    """Take back what deployments still ask, and their pending consumers, when they end unstarted."""
+    consumers = ResourceConsumer.objects.select_for_update(no_key=True, of=("self",))
+    approvals = Approval.objects.select_for_update(no_key=True)
+    transitions.move_all(
+        list(
+            consumers.select_related("workload")
+            .filter(deployment__in=deployments, state=ConsumerState.PENDING)
+            .order_by("pk")
+        ),
+        ConsumerState.WITHDRAWN,
+        actor=actor,
+        reason=reason,
+        ended_at=timezone.now(),
+    )
+    transitions.move_all(
+        list(
+            approvals.filter(deployment__in=deployments, status=ApprovalStatus.PENDING).order_by(
+                "pk"
+            )
+        ),
+        ApprovalStatus.WITHDRAWN,
+        actor=actor,
+        reason=reason,
+        comment=reason,
+        decided_at=timezone.now(),
+    )
+
+
+def _approval(
+    deployment: Deployment,
+    question: Question,
+    resources: Mapping[str, Resource],
+    team: Team,
+    actor: str,
+) -> Approval:
+    requester = deployment.requested_by
+    return Approval(
+        deployment=deployment,
+        kind=ApprovalKind(question.kind),
+        resource=resources[question.key] if question.key else None,
+        key=question.key,
+        team=team,
+        asks=question.to_json(),
+        question_digest=question.digest,
+        asked_by=requester.get_username() if requester else actor,
+        requested_by=requester,
+        expires_at=timezone.now() + timedelta(days=settings.CONDUCTOR_APPROVAL_DAYS),
+    )
+
+
+def _write_pending_consumers(
+    deployment: Deployment,
+    plan: Plan,
+    missing: Sequence[Question],
+    resources: Mapping[str, Resource],
+    workloads: Sequence[score.Workload],
+    actor: str,
+) -> None:
+    """Note who wants to join; they count for nothing, and neither do workloads not there yet."""
+    joined = {question.key for question in missing if question.joins}
+    bindings = [binding for binding in plan.bindings if binding.key in joined]
+    rows = _workload_rows(deployment, workloads, {binding.workload for binding in bindings})
+    noted = _noted(deployment, plan, resources, actor)
+    transitions.begin(
+        [
+            ResourceConsumer(
+                resource=resources[binding.key],
+                workload=rows[binding.workload],
+                deployment=deployment,
+                alias=binding.alias,
+                mode=binding.mode,
+                params=None if binding.params is None else dict(binding.params),
+                depends_on=list(binding.depends_on),
+                priority=binding.priority,
+            )
+            for binding in bindings
+            if (binding.workload, binding.alias) not in noted
+        ],
+        ConsumerState.PENDING,
+        actor=actor,
+        deployment=deployment,
+    )
+
+
+def _noted(
+    deployment: Deployment, plan: Plan, resources: Mapping[str, Resource], actor: str
+) -> set[tuple[str, str]]:
+    """Return the (workload, alias) that are pending already; withdraw those bound elsewhere now."""
+    bound = {
+        (binding.workload, binding.alias): resources[binding.key].pk
+        for binding in plan.bindings
+        if binding.key in resources
+    }
+    pending = list(
+        ResourceConsumer.objects.select_for_update(no_key=True, of=("self",))
+        .select_related("workload")
+        .filter(deployment=deployment, state=ConsumerState.PENDING)
+        .order_by("pk")
+    )
+    noted = {(each.workload.name, each.alias): each for each in pending}
+    stale = [each for place, each in noted.items() if bound.get(place) != each.resource_id]
+    transitions.move_all(
+        stale,
+        ConsumerState.WITHDRAWN,
+        actor=actor,
+        reason="The changed plan binds it to another resource.",
+        ended_at=timezone.now(),
+    )
+    return {place for place, each in noted.items() if each.state == ConsumerState.PENDING}
+
+
+def _workload_rows(
+    deployment: Deployment, workloads: Sequence[score.Workload], names: set[str]
+) -> dict[str, Workload]:
+    """Return the workloads' rows; one that is not there yet is stored as removed until the start."""
+    Workload.objects.bulk_create(
+        [
+            Workload(
+                application=deployment.application,
+                environment=deployment.environment,
+                name=workload.name,
+                removed_at=timezone.now(),
+            )
+            for workload in workloads
+            if workload.name in names
+        ],
+        ignore_conflicts=True,
+    )
+    rows = Workload.objects.filter(
+        application=deployment.application, environment=deployment.environment, name__in=names
+    )
+    return {row.name: row for row in rows}
+
+
+def _subject(question: Question) -> str:
+    if question.kind == ApprovalKind.DEPLOYMENT:
+        return f"of the deployment itself by another owner of {question.team}, or by staff"
+    return f"of {question.key} by the team {question.team}"
