@@ -49,6 +49,11 @@ class DeployingCommand(ConductorCommand):
             action="store_true",
             help="move resources to the newest version of their template",
         )
+        parser.add_argument(
+            "--shrink",
+            action="store_true",
+            help="let shared resources shrink to what is still asked for, where that is proposed",
+        )
 
     def add_wait(self, parser: CommandParser) -> None:
         """Add `--wait` and `--timeout`."""

@@ -29,6 +29,12 @@ SUMMARY = {
     "unchanged": "unchanged",
 }
 INDENT = " " * 6
+MOST_NAMED = 5
+SHRINKS = {
+    "applied": "shrinks, nobody asks for more",
+    "propose": "could shrink with --shrink, nobody asks for more",
+    "never": "stays, its template lets nothing shrink",
+}
 
 
 def plain(text: str, _: str) -> str:
@@ -40,7 +46,10 @@ def plan_lines(plan: PlanJson, *, explain: bool = False, paint: Paint = plain) -
     """Write a plan's JSON as lines, grouped by action; `explain` adds every candidate considered."""
     verb = "Tear down" if plan["kind"] == "teardown" else "Deploy"
     workloads = ", ".join(plan["workloads"]) or "no workload"
-    yield f"{verb} {plan['application']} ({workloads}) in {plan['environment']}"
+    if plan["kind"] == "maintenance":
+        yield f"Maintain {plan['environment']}"
+    else:
+        yield f"{verb} {plan['application']} ({workloads}) in {plan['environment']}"
     yield ""
     for action in SYMBOLS:
         for resource in plan["resources"]:
@@ -76,6 +85,7 @@ def _resource_lines(
         yield f"{INDENT}{resource['reason']}"
     for change in resource["changes"]:
         yield f"{INDENT}{change['param']}: {_value(change['before'])} → {_value(change['after'])}"
+    yield from _merge_lines(resource)
     own = [
         f"{binding['workload']}.{binding['alias']}"
         for binding in plan["bindings"]
@@ -88,6 +98,28 @@ def _resource_lines(
         yield f"{INDENT}also used by {', '.join(others)}"
     if explain:
         yield from _explanation(resource["candidates"])
+        for binding in plan["bindings"]:
+            if binding["key"] == resource["key"] and binding.get("matching"):
+                yield from _considered_lines(binding)
+
+
+def _merge_lines(resource: Mapping[str, Any]) -> Iterator[str]:
+    """Tell who decided what several asked for, what shrinks or could, and whose wish is not met."""
+    decided = resource.get("decided_by", {})
+    if len({name for names in decided.values() for name in names}) > 1:
+        for param, names in decided.items():
+            more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+            yield f"{INDENT}{param} decided by {', '.join(names[:MOST_NAMED])}{more}"
+    for shrink in resource.get("shrinks", ()):
+        yield (
+            f"{INDENT}{shrink['param']} {SHRINKS[shrink['verdict']]}: "
+            f"{_value(shrink['before'])} → {_value(shrink['after'])}"
+        )
+    for wish in resource.get("unmet", ()):
+        yield (
+            f"{INDENT}not as {wish['consumer']} asks: {wish['param']} is "
+            f"{_value(wish['given'])}, not {_value(wish['asked'])}"
+        )
 
 
 def other_users(plan: PlanJson, resource: Mapping[str, Any]) -> list[str]:
@@ -108,6 +140,21 @@ def _explanation(candidates: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             f"{INDENT}{mark} {candidate['template']} by rule {candidate['rule']} "
             f"{verdict}: {candidate['reason']}"
         )
+
+
+def _considered_lines(binding: Mapping[str, Any]) -> Iterator[str]:
+    """Tell which live resources were considered for an alias that is matched by criteria."""
+    if not binding["considered"]:
+        yield f"{INDENT}{binding['workload']}.{binding['alias']}: there is no resource to match"
+    for each in binding["considered"]:
+        mark, verdict = ("✓", "taken") if each["chosen"] else ("✗", "not taken")
+        yield (
+            f"{INDENT}{mark} {each['name']} of the team {each['owner_team']} for "
+            f"{binding['workload']}.{binding['alias']} {verdict}: {each['reason']}"
+        )
+    if left_out := binding["left_out"]:
+        counts = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+        yield f"{INDENT}✗ {sum(left_out.values())} more not taken: {counts}"
 
 
 def _value(value: Any) -> str:

@@ -69,9 +69,7 @@ def decide(
         if key not in desired and present.version.uses and is_own(present, snapshot):
             _refresh(present, workloads, snapshot, desired)
     left = _left(names, staying, snapshot, desired, {each.key for each in requirements})
-    return Assembly(
-        "deploy", names, requirements, staying, desired, snapshot, left=left
-    ).plan()
+    return Assembly("deploy", names, requirements, staying, desired, snapshot, left=left).plan()
 
 
 def decide_teardown(names: Sequence[str] | None, snapshot: Snapshot) -> Plan:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from provisioning.planning.facts import (
@@ -17,11 +17,12 @@ from provisioning.planning.facts import (
     WorkloadFacts,
 )
 from provisioning.planning.matching import Match, Matcher
-from provisioning.planning.merging import Conflict, Wish, merge
+from provisioning.planning.merging import MergeConflictError
 from provisioning.planning.naming import resource_name
-from provisioning.planning.plan import Candidate
+from provisioning.planning.plan import Candidate, Shrink, UnmetWish
 from provisioning.planning.references import keys_in
 from provisioning.planning.requirements import Requirement
+from provisioning.planning.settling import Settlement, merge_problems, settlement
 from provisioning.score.workload import Problem, Workload
 
 
@@ -41,6 +42,9 @@ class Desired:
     depends_on: Mapping[str, str]
     candidates: tuple[Candidate, ...]
     present: ResourceFacts | None
+    decided_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unmet: tuple[UnmetWish, ...] = ()
+    shrinks: tuple[Shrink, ...] = ()
 
 
 def desired_resources(
@@ -50,11 +54,12 @@ def desired_resources(
     snapshot: Snapshot,
     *,
     upgrade: bool,
+    shrink: bool = False,
     problems: list[Problem],
 ) -> dict[str, Desired]:
     """Settle every required resource, or tell in `problems` why it cannot be.
 
-    `others` are, by key, the consumers that stay besides the given requirements.
+    `shrink` lets parameters shrink whose template only proposes it. `others` are, by key, the consumers that stay besides the given requirements.
     """
     by_key: dict[str, list[Requirement]] = defaultdict(list)
     for requirement in requirements:
@@ -67,11 +72,15 @@ def desired_resources(
         present = _present(key, snapshot)
         before = len(problems)
         match = _matched(asked, present, matcher, snapshot, upgrade=upgrade, problems=problems)
-        params = _merged(asked, others.get(key, ()), present, snapshot, problems)
-        if match.version is not None and params is not None and len(problems) == before:
-            desired[key] = _settled(
-                asked, others.get(key, ()), present, match, params, context, snapshot
-            )
+        if match.version is None:
+            continue
+        staying = others.get(key, ())
+        try:
+            settled = settlement(asked, staying, match.version, present, snapshot, shrink=shrink)
+        except MergeConflictError as error:
+            problems += merge_problems(error, asked)
+        if len(problems) == before:
+            desired[key] = _settled(asked, staying, present, match, settled, context, snapshot)
     return desired
 
 
@@ -98,6 +107,40 @@ def as_it_is(present: ResourceFacts, depends_on: Mapping[str, str]) -> Desired:
         depends_on=depends_on,
         candidates=(),
         present=present,
+    )
+
+
+def without_leaving(
+    present: ResourceFacts,
+    staying: Sequence[ConsumerFacts],
+    snapshot: Snapshot,
+    context: Mapping[str, Any],
+) -> Desired:
+    """Desire what those who stay ask of a resource that others leave.
+
+    Where they conflict without those who leave, it stays as it is until one of them is deployed.
+    """
+    kept = {edge: kind for edge, kind in snapshot.dependencies.items() if edge[0] == present.key}
+    as_now = as_it_is(present, {target: kind for (_, target), kind in kept.items()})
+    digest = spec_digest(present.version, present.name, present.params, context)
+    as_now = replace(as_now, context=context, spec_digest=digest)
+    if not present.version.merge_rules:
+        return as_now
+    try:
+        settled = settlement((), staying, present.version, present, snapshot)
+    except MergeConflictError:
+        return as_now
+    depends_on = {target: "strong" for each in staying for target in each.depends_on}
+    depends_on |= dict.fromkeys(keys_in(settled.params), "output")
+    digest = spec_digest(present.version, present.name, settled.params, context)
+    return replace(
+        as_now,
+        params=settled.params,
+        spec_digest=digest,
+        depends_on=dict(sorted(depends_on.items())),
+        decided_by=settled.decided_by,
+        unmet=settled.unmet,
+        shrinks=settled.shrinks,
     )
 
 
@@ -174,62 +217,16 @@ def _type_problems(
     ]
 
 
-def _merged(
-    asked: Sequence[Requirement],
-    others: Sequence[ConsumerFacts],
-    present: ResourceFacts | None,
-    snapshot: Snapshot,
-    problems: list[Problem],
-) -> Mapping[str, Any] | None:
-    wishes = [
-        Wish(snapshot.application, each.workload.name, each.declaration.alias, each.params)
-        for each in asked
-    ]
-    wishes += [Wish(each.application, each.workload, each.alias, each.params) for each in others]
-    merged = merge(wishes)
-    if not isinstance(merged, Conflict):
-        if merged is None and present is not None and not _wished_before(present, snapshot):
-            return present.params
-        return merged or {}
-    mine = next(
-        (
-            each
-            for side in (merged.other, merged.one)
-            for each in asked
-            if (snapshot.application, each.workload.name, each.declaration.alias)
-            == (side.application, side.workload, side.alias)
-        ),
-        asked[0],
-    )
-    problems.append(
-        mine.problem(
-            f"{mine.key} cannot serve everybody: {merged}.",
-            below="params",
-            hint="ask for the same value, name no params to take what there is, or use another "
-            "name for a resource of your own",
-        )
-    )
-    return None
-
-
-def _wished_before(present: ResourceFacts, snapshot: Snapshot) -> bool:
-    """Tell whether it was this application that asked for the params there are."""
-    return any(
-        consumer.params is not None
-        for consumer in snapshot.consumers
-        if consumer.key == present.key and consumer.application == snapshot.application
-    )
-
-
 def _settled(
     asked: Sequence[Requirement],
     others: Sequence[ConsumerFacts],
     present: ResourceFacts | None,
     match: Match,
-    params: Mapping[str, Any],
+    settled: Settlement,
     context: _Context,
     snapshot: Snapshot,
 ) -> Desired:
+    params = settled.params
     version = match.version
     assert version is not None  # noqa: S101 - the caller has checked it
     first = asked[0]
@@ -264,6 +261,9 @@ def _settled(
         depends_on=dict(sorted(depends_on.items())),
         candidates=match.candidates,
         present=present,
+        decided_by=settled.decided_by,
+        unmet=settled.unmet,
+        shrinks=settled.shrinks,
     )
 
 

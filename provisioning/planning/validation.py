@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from jsonschema import Draft202012Validator, ValidationError
@@ -27,20 +28,40 @@ class ParamChecks:
 
     def problems(self, requirement: Requirement, version: VersionFacts) -> Iterator[Problem]:
         """Check a requirement's params: names, types, what is required, secrets as text."""
+        return _param_problems(requirement, version, self._validator(version))
+
+    def merged_problems(
+        self, requirement: Requirement, params: Mapping[str, Any], version: VersionFacts
+    ) -> Iterator[Problem]:
+        """Check what all consumers ask for together; it is told at one of the requirements."""
+        merged = replace(requirement, params=params)
+        among = "" if params == requirement.params else "With what the other consumers ask for: "
+        for each in _param_problems(merged, version, self._validator(version), together=True):
+            yield requirement.problem(f"{among}{each.message}", below="params", hint=each.hint)
+
+    def _validator(self, version: VersionFacts) -> Draft202012Validator:
         validator = self._validators.get(version.id)
         if validator is None:
             validator = Draft202012Validator(dict(version.params_schema))
             self._validators[version.id] = validator
-        return _param_problems(requirement, version, validator)
+        return validator
 
 
 def _param_problems(
-    requirement: Requirement, version: VersionFacts, validator: Draft202012Validator
+    requirement: Requirement,
+    version: VersionFacts,
+    validator: Draft202012Validator,
+    *,
+    together: bool = False,
 ) -> Iterator[Problem]:
     params = requirement.params or {}
     properties = version.params_schema.get("properties", {})
     template = f"the template {version.template} {version.version}"
     for error in sorted(validator.iter_errors(params), key=lambda error: error.json_path):
+        # What one consumer leaves out another may give: the merged params are asked for it.
+        left_out = error.validator == "required" and not error.absolute_path
+        if left_out and version.merge_rules and not together:
+            continue
         if error.validator in ABOUT_THE_WHOLE or not has_placeholder(error.instance):
             yield from _told(requirement, error, template, properties)
     for name, value in params.items():

@@ -30,5 +30,6 @@ class Command(DeployingCommand):
             actor=target.actor,
             commit=options["commit"],
             upgrade=options["upgrade"],
+            shrink=options["shrink"],
         )
         self.report(deployment, options)

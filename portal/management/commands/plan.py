@@ -29,5 +29,6 @@ class Command(DeployingCommand):
             environment=target.environment,
             files=files,
             upgrade=options["upgrade"],
+            shrink=options["shrink"],
         )
         self.show_plan(plan, options)

@@ -15,6 +15,7 @@ from provisioning.drivers.base import Output, TemplateInterface
 from provisioning.exceptions import ConductorError
 from provisioning.score.workload import Problem
 from provisioning.services.catalog.content import Content, pack
+from provisioning.services.catalog.merge import merge_problems
 from provisioning.services.catalog.problems import CatalogError, likely
 from provisioning.services.catalog.source import Source
 from provisioning.services.catalog.template_file import TemplateFile, read_template_file
@@ -66,6 +67,8 @@ def prepare_template(file: TemplateFile) -> Prepared:
         message = f"The {file.driver} driver refuses the template: {error}"
         raise CatalogError(problems=[file.problem(("driver",), message)]) from error
     schema = _merged_schema(declared, file)
+    if problems := list(merge_problems(file, schema)):
+        raise CatalogError(problems=problems)
     return Prepared(file, content, schema, _merged_outputs(declared.outputs, file.outputs))
 
 

@@ -146,11 +146,11 @@ def _rule(rule: Mapping[str, str], type_: str, class_: str) -> Rule:
 
 def _merge_rules(said: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Write every rule as an object."""
-    rules = {}
+    rules: dict[str, dict[str, Any]] = {}
     for name, rule in said.items():
         rules[name] = {"rule": rule} if isinstance(rule, str) else dict(rule)
-        if "fields" in rules[name]:
-            rules[name]["fields"] = _merge_rules(rules[name]["fields"])
+        if "fields" in rule and not isinstance(rule, str):
+            rules[name]["fields"] = _merge_rules(rule["fields"])
     return rules
 
 

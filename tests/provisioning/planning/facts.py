@@ -110,6 +110,7 @@ def carried_out(plan: Plan, snapshot: Snapshot, *, clean: bool = True) -> Snapsh
             created_by=before.created_by if before else snapshot.application,
             clean=clean,
             deletion_policy=each.deletion_policy,
+            floor=each.params if versions[each.template.version_id].shrink != "apply" else {},
             slot=SlotFacts(**asdict(each.slot)) if each.slot else None,
             created_at=before.created_at if before else f"{len(resources):05}",
         )
@@ -127,6 +128,7 @@ def carried_out(plan: Plan, snapshot: Snapshot, *, clean: bool = True) -> Snapsh
             each.params,
             each.depends_on,
             matching=each.matching,
+            priority=each.priority,
         )
         for each in plan.bindings
     ]

@@ -244,7 +244,7 @@ def test_conflicting_params_name_both_applications_and_both_values():
             11,
             (
                 "shared/common cannot serve everybody: the parameter `size` is 4 for workload web of "
-                "application mail and 3 for workload api of application shop."
+                "application mail and 3 for workload api of application shop; the rule is equal."
             ),
             (
                 "ask for the same value, name no params to take what there is, or use another name "

@@ -4,7 +4,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioning.planning.decide import decide
-from provisioning.planning.merging import Conflict, Wish, merge
 from provisioning.planning.naming import resource_name
 from provisioning.planning.references import bind, bound_text, substitute_bound
 from tests.provisioning.planning.facts import make_snapshot, score, workloads
@@ -47,34 +46,6 @@ def test_steps_come_after_all_they_need(texts):
     for step in plan.steps:
         assert done >= set(step.needs)
         done.add(step.key)
-
-
-wishes = st.builds(
-    Wish,
-    st.sampled_from(["shop", "mail"]),
-    st.sampled_from(["api", "web"]),
-    st.sampled_from(ALIASES),
-    st.none() | st.dictionaries(st.sampled_from("xyz"), st.integers(0, 2) | st.booleans()),
-)
-
-
-@given(st.lists(wishes), st.randoms(use_true_random=False))
-def test_merge_does_not_depend_on_order(asked, random):
-    unique = list({(each.application, each.workload, each.alias): each for each in asked}.values())
-
-    assert merge(random.sample(unique, len(unique))) == merge(unique)
-
-
-@given(wishes)
-def test_merge_is_idempotent(wish):
-    assert merge([wish, wish]) == wish.params
-
-
-def test_true_is_not_one():
-    assert isinstance(
-        merge([Wish("shop", "api", "aa", {"x": 1}), Wish("shop", "web", "aa", {"x": True})]),
-        Conflict,
-    )
 
 
 @given(st.text(alphabet="ab$"), st.text())

@@ -1,0 +1,148 @@
+"""What the consumers of one resource get together: the settled input, and what it leaves open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from provisioning.planning.facts import ConsumerFacts, ResourceFacts, Snapshot, VersionFacts
+from provisioning.planning.merge_rules import text
+from provisioning.planning.merging import (
+    Claims,
+    MergeConflictError,
+    Settled,
+    Wish,
+    claims_of,
+    combine,
+    rules_of,
+    settle,
+    unmet,
+)
+from provisioning.planning.plan import Shrink, UnmetWish
+from provisioning.planning.requirements import Requirement
+from provisioning.score.workload import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The input of one resource, who decided it, whose wish it does not meet, what would shrink."""
+
+    params: Mapping[str, Any]
+    decided_by: Mapping[str, tuple[str, ...]]
+    unmet: tuple[UnmetWish, ...] = ()
+    shrinks: tuple[Shrink, ...] = ()
+
+
+def settlement(
+    asked: Sequence[Requirement],
+    others: Sequence[ConsumerFacts],
+    version: VersionFacts,
+    present: ResourceFacts | None,
+    snapshot: Snapshot,
+    *,
+    shrink: bool = False,
+) -> Settlement:
+    """Settle what the given requirements and the other consumers ask of one resource.
+
+    `shrink` lets happen what the template only proposes. Raises MergeConflictError.
+    """
+    wishes = [
+        Wish(
+            snapshot.application,
+            each.workload.name,
+            each.declaration.alias,
+            each.params,
+            each.declaration.priority,
+        )
+        for each in asked
+    ]
+    wishes += [
+        Wish(each.application, each.workload, each.alias, each.params, each.priority)
+        for each in others
+    ]
+    voiced = [wish for wish in wishes if wish.params is not None]
+    if len(voiced) == 1 and not version.merge_rules:
+        only = voiced[0]
+        params = only.params or {}
+        return Settlement(params, dict.fromkeys(params, (str(only.consumer),)))
+    if not voiced and present is not None and not _wished_before(asked, present, snapshot):
+        return Settlement(present.params, {})
+    return _settled(combine(map(claims_of, wishes)), version, present, shrink=shrink)
+
+
+def merge_problems(error: MergeConflictError, asked: Sequence[Requirement]) -> list[Problem]:
+    """Place the conflicts of one resource at the requirements of the given files."""
+    by_alias = {(each.workload.name, each.declaration.alias): each for each in asked}
+    problems = []
+    for conflict in error.conflicts:
+        sides = [each for claim in reversed(conflict.claims) for each in sorted(claim.consumers)]
+        mine = next(
+            (
+                by_alias[side.workload, side.alias]
+                for side in sides
+                if (side.workload, side.alias) in by_alias
+            ),
+            asked[0],
+        )
+        problems.append(
+            mine.problem(
+                f"{mine.key} cannot serve everybody: {conflict}.",
+                below="params",
+                hint=conflict.hint,
+            )
+        )
+    return problems
+
+
+def _settled(
+    claims: Claims, version: VersionFacts, present: ResourceFacts | None, *, shrink: bool
+) -> Settlement:
+    rules = rules_of(version.merge_rules)
+    bare = settle(claims, rules)
+    chosen = bare
+    shrinks: tuple[Shrink, ...] = ()
+    before = _before(version, present)
+    if before:
+        try:
+            held = settle(claims, rules, before)
+        except MergeConflictError:
+            held = bare  # Together with the floor a limit is exceeded: what is wished goes first.
+        keeps = version.shrink == "never" or (version.shrink == "propose" and not shrink)
+        chosen = held if keeps else bare
+        shrinks = _shrinks(held, bare, "applied" if not keeps else version.shrink)
+    return Settlement(
+        params=chosen.params,
+        decided_by={param: tuple(map(str, who)) for param, who in chosen.decided_by.items()},
+        unmet=tuple(
+            UnmetWish(str(each.consumer), each.param, each.asked, each.given)
+            for each in unmet(claims, rules, chosen.params)
+        ),
+        shrinks=shrinks,
+    )
+
+
+def _before(version: VersionFacts, present: ResourceFacts | None) -> Mapping[str, Any]:
+    """Return what the params may not fall below or, where they may, are compared with."""
+    if present is None or not version.merge_rules:
+        return {}
+    return present.params if version.shrink == "apply" else present.floor
+
+
+def _shrinks(held: Settled, bare: Settled, verdict: str) -> tuple[Shrink, ...]:
+    return tuple(
+        Shrink(param, held.params[param], bare.params.get(param), verdict)
+        for param in held.params
+        if param not in bare.params or text(held.params[param]) != text(bare.params[param])
+    )
+
+
+def _wished_before(
+    asked: Sequence[Requirement], present: ResourceFacts, snapshot: Snapshot
+) -> bool:
+    """Tell whether it was this application that asked for the params there are, and still is here."""
+    return bool(asked) and any(
+        consumer.params is not None
+        for consumer in snapshot.consumers
+        if consumer.key == present.key and consumer.application == snapshot.application
+    )
