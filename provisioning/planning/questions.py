@@ -104,7 +104,7 @@ def closed_problems(requirements: Sequence[Requirement], snapshot: Snapshot) -> 
             and not present.deleting
             and present.owner_team != snapshot.team
             and present.sharing_policy == CLOSED
-            and not _may_use(present, snapshot)
+            and not may_use(present, snapshot)
         ):
             problems.append(
                 requirement.problem(
@@ -125,7 +125,7 @@ def _about(
     *,
     leaves: bool,
 ) -> Question | None:
-    joins = bool(bindings) and not _may_use(present, snapshot)
+    joins = bool(bindings) and not may_use(present, snapshot)
     changes = () if leaves or planned.action != "update" else planned.changes
     if not joins and not changes:
         return None
@@ -158,7 +158,7 @@ def _about(
     )
 
 
-def _may_use(present: ResourceFacts, snapshot: Snapshot) -> bool:
+def may_use(present: ResourceFacts, snapshot: Snapshot) -> bool:
     """Tell whether the application needs not ask: it was allowed to, or uses the resource already."""
     return (
         present.granted

@@ -20,6 +20,7 @@ from provisioning.planning.conditions import Condition, read_condition
 from provisioning.planning.facts import ConsumerFacts, ResourceFacts, SlotFacts, Snapshot
 from provisioning.planning.matching import Matcher
 from provisioning.planning.plan import ConsideredResource, PlannedSlot
+from provisioning.planning.questions import CLOSED, may_use
 from provisioning.score.workload import Json, Matching, ResourceDeclaration, Workload
 
 MOST_LISTED = 20
@@ -253,6 +254,11 @@ class Slots:
     def _refusal(self, candidate: ResourceFacts, wanted: Wanted) -> Refusal | None:
         if candidate.deleting:
             return Refusal("being destroyed", lambda: "it is being destroyed")
+        others = candidate.owner_team != self._snapshot.team
+        if others and candidate.sharing_policy == CLOSED and not may_use(candidate, self._snapshot):
+            return Refusal(
+                "closed to other teams", lambda: "its owner has closed it to other teams"
+            )
         slot = candidate.slot
         assert slot is not None  # noqa: S101 - only such resources are candidates
         if slot.slot != wanted.slot and (name := _difference(wanted, candidate.params)):

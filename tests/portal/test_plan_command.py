@@ -67,6 +67,22 @@ def test_explain_shows_every_candidate(shop: Place, file: Path) -> None:
     assert "✓ postgres-template by rule type postgres chosen: the most specific" in ran.out
 
 
+def test_explain_shows_every_resource_that_was_considered(shop: Place, tmp_path: Path) -> None:
+    shared = "  db:\n    type: postgres\n    sharing: shared\n    params: {size: 1}\n"
+    shop.deploy(shared, application="fits")
+    shop.deploy(shared.replace("size: 1", "size: 2"), application="differs")
+    path = tmp_path / "shared.yaml"
+    path.write_text(score_file("web", shared))
+
+    lines = run("plan", str(path), *TARGET, "--explain").out.splitlines()
+
+    told = [line.split(" ", 8)[-1] for line in lines if "of the team everybody" in line]
+    assert told == [
+        "of the team everybody for web.db taken: the best-ranked that fits",
+        "of the team everybody for web.db not taken: its `size` is 2, and 1 is wanted",
+    ]
+
+
 def test_json_is_the_plan_itself(shop: Place, file: Path) -> None:
     plan = json.loads(run("plan", str(file), *TARGET, "--format", "json").out)
 
