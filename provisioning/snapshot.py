@@ -48,7 +48,7 @@ def take(application: Application, environment: Environment) -> Snapshot:
 
     The caller holds the environment's lock if the plan is to be carried out.
     """
-    templates = _templates(application.organisation_id)
+    templates = read_templates(application.organisation_id)
     resources = _resources(environment, application)
     workloads = Workload.objects.filter(
         application=application, environment=environment, removed_at__isnull=True
@@ -62,7 +62,7 @@ def take(application: Application, environment: Environment) -> Snapshot:
         tags=environment.tags,
         variables=environment.variables,
         templates=templates,
-        rules=_rules(application.organisation_id),
+        rules=read_rules(application.organisation_id),
         resources={resource.key: resource for resource in resources},
         consumers=_consumers(environment),
         dependencies=_dependencies(environment),
@@ -111,7 +111,8 @@ def _dependencies(environment: Environment) -> dict[tuple[str, str], str]:
     return {(each.source.key, each.target.key): each.kind for each in rows}
 
 
-def _templates(organisation_id: int) -> dict[int, TemplateFacts]:
+def read_templates(organisation_id: int) -> dict[int, TemplateFacts]:
+    """Read an organisation's templates, each with its newest active version."""
     newest: dict[int, VersionFacts] = {}
     active = (
         ResourceTemplateVersion.objects.filter(
@@ -147,7 +148,8 @@ def version_facts(version: ResourceTemplateVersion) -> VersionFacts:
     )
 
 
-def _rules(organisation_id: int) -> list[RuleFacts]:
+def read_rules(organisation_id: int) -> list[RuleFacts]:
+    """Read an organisation's template rules."""
     rules = TemplateRule.objects.filter(organisation=organisation_id).select_related(
         "environment", "application"
     )

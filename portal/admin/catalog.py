@@ -1,17 +1,26 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 
 from portal.admin.base import ConductorAdmin, LookOnlyAdmin, LookOnlyInline
 from provisioning.exceptions import ConductorError
-from provisioning.models import ResourceTemplate, ResourceTemplateVersion, TemplateRule
-from provisioning.services.catalog import deprecate_version
+from provisioning.models import (
+    Organisation,
+    ResourceTemplate,
+    ResourceTemplateVersion,
+    TemplateRule,
+)
+from provisioning.services.catalog import RematchError, deprecate_version, guarded
 
 
 class VersionInline(LookOnlyInline):
@@ -25,6 +34,10 @@ class VersionInline(LookOnlyInline):
 
 class RuleForm(forms.ModelForm[TemplateRule]):
     """Keep a rule within one organisation; equal rules are refused by the model's constraint."""
+
+    force = forms.BooleanField(
+        required=False, help_text="Save it also where live requirements would match differently."
+    )
 
     def clean(self) -> dict[str, Any]:
         """Refuse what belongs to another organisation."""
@@ -102,3 +115,50 @@ class TemplateRuleAdmin(ConductorAdmin[TemplateRule]):
     list_filter = ("organisation", "environment_kind", "environment", "template")
     search_fields = ("type", "class_name", "resource_id", "template__name")
     list_select_related = ("environment", "application", "template")
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Add or change a rule, unless that would match live requirements differently."""
+        answer = partial(super().changeform_view, request, object_id, form_url, extra_context)
+        return self._guarded(request, object_id, answer)
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Delete a rule, unless that would match live requirements differently."""
+        return self._guarded(
+            request, object_id, partial(super().delete_view, request, object_id, extra_context)
+        )
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Leave out the deletion of several at once, which would ask nobody."""
+        return {
+            name: action
+            for name, action in super().get_actions(request).items()
+            if name != "delete_selected"
+        }
+
+    def _guarded(
+        self, request: HttpRequest, object_id: str | None, answer: Callable[[], HttpResponse]
+    ) -> HttpResponse:
+        """Let the view write only what matches live requirements as before, or is forced."""
+        rule = self.get_object(request, object_id) if object_id else None
+        chosen = str(request.POST.get("organisation", ""))
+        organisation = (
+            rule.organisation
+            if rule
+            else Organisation.objects.filter(pk=int(chosen) if chosen.isdecimal() else 0).first()
+        )
+        if request.method != "POST" or organisation is None:
+            return answer()
+        try:
+            with transaction.atomic(), guarded(organisation, force="force" in request.POST):
+                return answer()
+        except RematchError as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return redirect(request.path)

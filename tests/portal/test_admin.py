@@ -18,8 +18,10 @@ from django.utils import timezone
 from provisioning.encryption import encrypt_bytes
 from provisioning.models import (
     Application,
+    Approval,
     AuditEvent,
     Environment,
+    Grant,
     LogChunk,
     Organisation,
     Resource,
@@ -72,6 +74,17 @@ def deploy(place: Place, user: User, application: str) -> None:
         application=application,
     )
     assert deployment.status == "succeeded", deployment.status_reason
+    Grant.objects.create(
+        resource=place.resource(f"private/{application}/web/one/cache.default"),
+        application=place.application(application),
+    )
+    Approval.objects.create(
+        deployment=deployment,
+        kind="deployment",
+        team=place.application(application).team,
+        asks={},
+        expires_at=timezone.now(),
+    )
     for step in Step.objects.filter(deployment=deployment):
         LogChunk.objects.create(step=step, attempt=1, sequence=99, text="said")
         StateVersion.objects.create(
@@ -234,9 +247,12 @@ def test_nothing_that_holds_history_is_deleted(
 
 
 def test_rule_is_deleted_and_audited(place: Place, staff: Client) -> None:
-    rule = TemplateRule.objects.get()
+    used = TemplateRule.objects.get()
+    rule = TemplateRule.objects.create(
+        organisation=place.organisation, template=used.template, type="unused"
+    )
     staff.post(address(TemplateRule, "delete", rule.pk), {"post": "yes"})
-    assert not TemplateRule.objects.exists()
+    assert TemplateRule.objects.get() == used
     assert AuditEvent.objects.get(action="template_rule.deleted").actor == "charlie"
 
 

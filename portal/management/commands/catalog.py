@@ -19,6 +19,11 @@ class Command(ConductorCommand):
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
         sync = actions.add_parser("sync", help="register every template.yaml under a source")
         sync.add_argument("source", metavar="PATH|GIT_URL[@REF]")
+        sync.add_argument(
+            "--force",
+            action="store_true",
+            help="also where live requirements would match another template",
+        )
         self.add_actor(sync)
         listing = actions.add_parser("list", help="list the templates")
         show = actions.add_parser("show", help="show a template's params and outputs")
@@ -49,6 +54,7 @@ class Command(ConductorCommand):
             organisation=self.organisation(options),
             source=options["source"],
             actor=self.actor(options),
+            force=options["force"],
         )
         if options["format"] == "json":
             self.print_json([asdict(result) for result in results])

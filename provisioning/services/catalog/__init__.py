@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from provisioning.services.catalog.content import DamagedContentError, unpack
 from provisioning.services.catalog.problems import CatalogError
+from provisioning.services.catalog.rematching import Rematch, RematchError, guarded
 from provisioning.services.catalog.rules import RuleChange
 from provisioning.services.catalog.sync import (
     SyncResult,
@@ -15,9 +16,12 @@ from provisioning.services.catalog.sync import (
 __all__ = [
     "CatalogError",
     "DamagedContentError",
+    "Rematch",
+    "RematchError",
     "RuleChange",
     "SyncResult",
     "deprecate_version",
+    "guarded",
     "newest",
     "sync_catalog",
     "unpack",

@@ -20,6 +20,7 @@ from provisioning.score.workload import Problem
 from provisioning.services.audit import record
 from provisioning.services.catalog.prepare import Prepared, prepare
 from provisioning.services.catalog.problems import CatalogError
+from provisioning.services.catalog.rematching import guarded
 from provisioning.services.catalog.rules import RuleChange, check_rules, write_rules
 from provisioning.services.catalog.source import opened
 from provisioning.services.people import require_staff
@@ -37,12 +38,15 @@ class SyncResult:
     source: str
 
 
-def sync_catalog(*, organisation: Organisation, source: str, actor: User) -> list[SyncResult]:
+def sync_catalog(
+    *, organisation: Organisation, source: str, actor: User, force: bool = False
+) -> list[SyncResult]:
     """Register every `template.yaml` under PATH or GIT_URL[@REF]; return one result per template.
 
     A new version becomes active and can never change; the same version with the same content is
     unchanged. Raise CatalogError with every problem, and change nothing, if any template cannot be
-    registered; raise NotAllowedError unless the actor is staff.
+    registered; raise NotAllowedError unless the actor is staff, and RematchError if live
+    requirements would match differently, unless it is forced.
     """
     require_staff(actor, "change the catalogue")
     with opened(source) as opened_source:
@@ -56,9 +60,10 @@ def sync_catalog(*, organisation: Organisation, source: str, actor: User) -> lis
         problems += check_rules(organisation, ruling)
         if problems:
             raise CatalogError(problems=problems)
-        written = [_write_version(organisation, each, label, actor) for each in prepared]
-        _write_descriptions(organisation, ruling)
-        changes = write_rules(organisation, ruling)
+        with guarded(organisation, force=force):
+            written = [_write_version(organisation, each, label, actor) for each in prepared]
+            _write_descriptions(organisation, ruling)
+            changes = write_rules(organisation, ruling)
     return [
         SyncResult(
             template=each.file.name,
