@@ -4,7 +4,7 @@ from django.urls import URLPattern, URLResolver, path
 from django.views.generic import RedirectView
 
 from portal.api.deployments import DeploymentDetailView, DeploymentListView
-from portal.views import deployments
+from portal.views import approvals, deployments
 
 app_name = "portal"
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -13,6 +13,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("deployments/<int:pk>/", deployments.detail, name="deployment"),
     path("deployments/<int:pk>/status/", deployments.status, name="deployment-status"),
     path("deployments/<int:pk>/steps/<int:step_pk>/log/", deployments.log, name="step-log"),
+    path("approvals/", approvals.index, name="approvals"),
+    path("approvals/<int:pk>/", approvals.decide, name="approval-decide"),
     path("api/v1/deployments/", DeploymentListView.as_view(), name="api-deployments"),
     path("api/v1/deployments/<int:pk>/", DeploymentDetailView.as_view(), name="api-deployment"),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from portal.admin import (
+    approvals,
     audit,
     catalog,
     deployments,
@@ -12,4 +13,13 @@ from portal.admin import (
     workers,
 )
 
-__all__ = ["audit", "catalog", "deployments", "organisation", "others", "resources", "workers"]
+__all__ = [
+    "approvals",
+    "audit",
+    "catalog",
+    "deployments",
+    "organisation",
+    "others",
+    "resources",
+    "workers",
+]

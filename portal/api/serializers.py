@@ -6,7 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from provisioning.models import Deployment, DeploymentKind, Step
+from provisioning.models import Approval, Deployment, DeploymentKind, Step
 
 FILES_LIMIT = 200
 TEXT_LIMIT = 2_000_000
@@ -105,6 +105,30 @@ class StepSerializer(serializers.ModelSerializer[Step]):
         )
 
 
+class ApprovalSerializer(serializers.ModelSerializer[Approval]):
+    """One question of a deployment to a team's owners, and their answer."""
+
+    resource = serializers.CharField(source="key")
+    team = serializers.CharField(source="team.name")
+
+    class Meta:
+        model = Approval
+        fields = (
+            "id",
+            "kind",
+            "resource",
+            "team",
+            "status",
+            "asks",
+            "asked_by",
+            "decided_by",
+            "comment",
+            "created_at",
+            "decided_at",
+            "expires_at",
+        )
+
+
 class DeploymentSummarySerializer(serializers.ModelSerializer[Deployment]):
     """A deployment in a list."""
 
@@ -136,12 +160,24 @@ class DeploymentSummarySerializer(serializers.ModelSerializer[Deployment]):
 
 
 class DeploymentSerializer(DeploymentSummarySerializer):
-    """A deployment with its plan and its steps; neither holds a secret."""
+    """A deployment with its plan, its questions and its steps; none of them holds a secret."""
 
+    approvals = serializers.SerializerMethodField()
     steps = serializers.SerializerMethodField()
 
     class Meta(DeploymentSummarySerializer.Meta):
-        fields = (*DeploymentSummarySerializer.Meta.fields, "plan", "plan_digest", "steps")
+        fields = (
+            *DeploymentSummarySerializer.Meta.fields,
+            "plan",
+            "plan_digest",
+            "approvals",
+            "steps",
+        )
+
+    def get_approvals(self, deployment: Deployment) -> list[dict[str, Any]]:
+        """Return what was asked of owners, oldest first."""
+        approvals = deployment.approvals.select_related("team").order_by("pk")
+        return list(ApprovalSerializer(approvals, many=True).data)
 
     def get_steps(self, deployment: Deployment) -> list[dict[str, Any]]:
         """Return the steps in the plan's order."""

@@ -14,7 +14,7 @@ from django.core.management.base import CommandParser
 from portal.management.base import ConductorCommand, UsageError, named
 from portal.management.plan_text import PlanJson, plan_lines
 from portal.management.progress import NEEDS_SOMEBODY, follow, goes_on, outcome
-from provisioning.models import Application, Deployment, Environment
+from provisioning.models import Application, Deployment, DeploymentStatus, Environment
 from provisioning.planning.plan import Plan
 
 STANDARD_INPUT = "-"
@@ -136,6 +136,8 @@ class DeployingCommand(ConductorCommand):
             self.stdout.write(
                 f"Deployment {deployment.pk} is {deployment.get_status_display().lower()}."
             )
+            if deployment.status == DeploymentStatus.PENDING_APPROVAL and not options["wait"]:
+                self.stdout.write(deployment.status_reason)
         if options["wait"]:
             self.watch(deployment, options)
             if deployment.status in NEEDS_SOMEBODY:

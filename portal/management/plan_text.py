@@ -60,6 +60,8 @@ def plan_lines(plan: PlanJson, *, explain: bool = False, paint: Paint = plain) -
     yield ""
     for application, uids in plan["blast_radius"].items():
         yield paint(f"Changes what {application} uses: {', '.join(uids)}.", "update")
+    for question in plan.get("questions", ()):
+        yield paint(f"Asks the owners of {question['team']}: {question['text']}", "update")
     yield summary(plan)
 
 

@@ -17,7 +17,7 @@ LOOK_SECONDS = 0.1
 PATIENCE_SECONDS = 5.0
 WORKER_SILENCE = timedelta(seconds=30)
 LOG_LINES = 8
-NEEDS_SOMEBODY = (DeploymentStatus.PENDING_CONFIRMATION, DeploymentStatus.PENDING_APPROVAL)
+NEEDS_SOMEBODY = (DeploymentStatus.PENDING_CONFIRMATION,)
 
 DONE_WORDS = {
     "create": "created",
@@ -123,6 +123,9 @@ def _step_line(step: Step, planned: str, paint: Paint) -> str:
 def _remarks(deployment: Deployment, seen: dict[int, str], waited: float) -> Iterator[str]:
     if deployment.status == DeploymentStatus.WAITING:
         yield f"Waiting: {deployment.status_reason}"
+    elif deployment.status == DeploymentStatus.PENDING_APPROVAL:
+        yield deployment.status_reason
+        yield f"They answer with: manage.py approvals list --as OWNER (deployment {deployment.pk})"
     elif waited > PATIENCE_SECONDS and not seen:
         waiting_for = set(
             deployment.steps.filter(status=StepStatus.PENDING).values_list("queue", flat=True)
@@ -138,9 +141,6 @@ def live_queues() -> set[str]:
 
 
 def _needs_somebody(deployment: Deployment) -> Iterator[str]:
-    if deployment.status == DeploymentStatus.PENDING_APPROVAL:
-        yield f"Deployment {deployment.pk} waits for approval. {deployment.status_reason}".rstrip()
-        return
     reason = deployment.status_reason or "The plan changed since it was shown."
     yield f"Deployment {deployment.pk} waits for your confirmation. {reason}"
     yield f"Agree to the new plan with: manage.py confirm {deployment.pk}"

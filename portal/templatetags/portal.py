@@ -31,6 +31,7 @@ TONES = {
     "update": "busy",
     "recheck": "busy",
     "pending_approval": "asks",
+    "approved": "good",
     "pending_confirmation": "asks",
 }
 

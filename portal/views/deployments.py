@@ -141,6 +141,7 @@ def _live(request: PageRequest, deployment: Deployment) -> tuple[str, str]:
         "steps": Step.objects.filter(deployment=deployment)
         .select_related("resource", "worker")
         .order_by("position"),
+        "approvals": deployment.approvals.select_related("team").order_by("pk"),
         "resources": _resources(request, deployment),
     }
     content = render_to_string("portal/deployments/_status.html", context, request)

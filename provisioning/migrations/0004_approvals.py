@@ -209,9 +209,7 @@ class Migration(migrations.Migration):
                     models.UniqueConstraint(
                         fields=("resource", "application"), name="grant_one_per_application"
                     ),
-                    models.UniqueConstraint(
-                        fields=("resource", "team"), name="grant_one_per_team"
-                    ),
+                    models.UniqueConstraint(fields=("resource", "team"), name="grant_one_per_team"),
                     models.CheckConstraint(
                         condition=Q(application__isnull=False, team__isnull=True)
                         | Q(application__isnull=True, team__isnull=False),

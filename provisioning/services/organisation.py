@@ -77,6 +77,7 @@ def create_environment(
     variables: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
     queue: str = "default",
+    protected: bool = False,
     actor: User,
 ) -> Environment:
     """Create an environment; raise InvalidError, or NotAllowedError unless the actor is staff."""
@@ -88,6 +89,7 @@ def create_environment(
         variables=dict(variables or {}),
         tags=dict(tags or {}),
         queue=queue,
+        protected=protected,
     )
     return _save(environment, actor)
 

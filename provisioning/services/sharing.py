@@ -108,9 +108,7 @@ def end_grant(
             resource=resource, application=application, team=team
         ).delete()
         if not gone:
-            raise SharingError(
-                f"{resource.key} was not granted to {_receiver(application, team)}."
-            )
+            raise SharingError(f"{resource.key} was not granted to {_receiver(application, team)}.")
         _note(actor, "resource.ungranted", resource, f"To {_receiver(application, team)}.")
 
 
@@ -122,7 +120,9 @@ def transfer(*, resource: Resource, team: Team, actor: User) -> Resource:
     with transaction.atomic():
         resource = _owned(resource, actor, "hand it over")
         if team.organisation_id != resource.environment.organisation_id:
-            raise SharingError(f"The team {team} belongs to another organisation than the resource.")
+            raise SharingError(
+                f"The team {team} belongs to another organisation than the resource."
+            )
         if team.pk == resource.owner_team_id:
             raise SharingError(f"{resource.key} belongs to the team {team} already.")
         old, resource.owner_team = resource.owner_team, team

@@ -17,6 +17,7 @@ from provisioning.models import Deployment, DeploymentStatus, Step, StepStatus
 from provisioning.models.deployments import STARTED_STATUSES, UNFINISHED_STEP_STATUSES
 from provisioning.queue import doorbell
 from provisioning.services import transitions
+from provisioning.services.approvals import expire_approvals
 from provisioning.services.deployments import end, finish
 from provisioning.services.resources.destroy import destroy_unused
 from provisioning.workers.run import work_folder
@@ -32,10 +33,11 @@ GRACE = timedelta(seconds=25)
 def sweep() -> None:
     """Free steps whose worker is gone, move deployments that were left, destroy what is unused.
 
-    The queues in which anything is ready are rung.
+    Approvals that nobody answered expire. The queues in which anything is ready are rung.
     """
     for pk in Step.objects.filter(_silent()).values_list("pk", flat=True):
         _free(pk)
+    expire_approvals()
     for pk in _left_deployments():
         end.advance(pk)
     destroy_unused()

@@ -10,12 +10,15 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import DatabaseError, IntegrityError, connection, models, transaction
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from provisioning.models import (
     Application,
+    Approval,
     AuditEvent,
     Deployment,
     Environment,
+    Grant,
     LogChunk,
     Membership,
     Organisation,
@@ -34,7 +37,7 @@ from provisioning.models import (
 from tests.provisioning.place import Place
 
 MODELS = [
-    Application, Deployment, Environment, LogChunk, Membership, Organisation, Resource,
+    Application, Approval, Deployment, Environment, Grant, LogChunk, Membership, Organisation, Resource,
     ResourceConsumer, ResourceDependency, ResourceOutput, ResourceTemplate,
     ResourceTemplateVersion, StateVersion, Step, Team, TemplateRule, Workload,
 ]  # fmt: skip
@@ -50,6 +53,10 @@ def rows(place: Place) -> None:
     Membership.objects.create(team=place.application().team, user=User.objects.create_user("dora"))
     step = Step.objects.first()
     assert step is not None
+    asked = {"team": place.application().team, "asks": {}, "expires_at": timezone.now()}
+    for kind, resource in {"resource": step.resource, "deployment": None}.items():
+        Approval.objects.create(deployment=step.deployment, kind=kind, resource=resource, **asked)
+    Grant.objects.create(resource=step.resource, team=place.application().team)
     StateVersion.objects.create(
         resource=step.resource, number=1, step=step, attempt=1, data=b"x", size=1, digest="d"
     )
@@ -100,12 +107,24 @@ BREAKS: dict[str, Callable[[], object]] = {
     "resource_template_name_unique": copied(ResourceTemplate),
     "template_version_unique": copied(ResourceTemplateVersion),
     "template_version_state_valid": copied(ResourceTemplateVersion, version="2", state="odd"),
+    "template_version_shrink_valid": copied(ResourceTemplateVersion, version="3", shrink="odd"),
     "template_version_active_has_digest": copied(ResourceTemplateVersion, version="2", digest=""),
     "template_rule_unique": copied(TemplateRule),
     "template_rule_environment_kind_valid": changed(TemplateRule, environment_kind="moon"),
     "resource_one_live_per_key": copied(Resource, name="another"),
     "resource_one_live_per_name": copied(Resource, key="shared/another"),
     "resource_state_valid": changed(Resource, state="odd"),
+    "resource_sharing_policy_valid": changed(Resource, sharing_policy="odd"),
+    "approval_one_pending_per_resource": copied(Approval),
+    "approval_one_pending_per_deployment": copied(Approval, kind="deployment", resource=None),
+    "approval_status_valid": changed(Approval, status="odd"),
+    "approval_has_its_subject": changed(Approval, kind="deployment"),
+    "approval_rejected_with_comment": changed(Approval, status="rejected"),
+    "grant_one_per_team": copied(Grant),
+    "grant_one_per_application": lambda: [
+        copied(Grant, team=None, application=Application.objects.get())() for _ in range(2)
+    ],
+    "grant_to_one": changed(Grant, team=None),
     "resource_deletion_policy_valid": changed(Resource, deletion_policy="odd"),
     "consumer_one_active_per_alias": copied(ResourceConsumer),
     "consumer_one_pending_per_alias": lambda: [
@@ -185,6 +204,8 @@ def test_audit_events_can_be_neither_changed_nor_deleted(sql: str) -> None:
         {"version": "9.9.9"},
         {"uses": ["workloads"]},
         {"deletion_policy": "retain"},
+        {"merge_rules": {"size": {"rule": "maximum"}}},
+        {"shrink": "never"},
         {"state": "draft"},
     ],
 )

@@ -25,6 +25,9 @@ class Command(ConductorCommand):
         )
         create.add_argument("--tag", metavar="K=V", action="append", default=[])
         create.add_argument("--queue", default="default", help="whose workers take its steps")
+        create.add_argument(
+            "--protected", action="store_true", help="each deployment to it has to be approved"
+        )
         self.add_actor(create)
         listing = actions.add_parser("list", help="list the environments")
         self.add_format(listing)
@@ -41,6 +44,7 @@ class Command(ConductorCommand):
                 variables=_pairs("--variable", options["variable"]),
                 tags=_pairs("--tag", options["tag"]),
                 queue=options["queue"],
+                protected=options["protected"],
                 actor=self.actor(options),
             )
             self.stdout.write(f"Created the {row.kind} environment {row.name}.")

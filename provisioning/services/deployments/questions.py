@@ -43,9 +43,9 @@ def ask(
     `pending`. `resources` are the plan's existing ones, locked, by key.
     """
     allowed = set(
-        Approval.objects.filter(
-            deployment=deployment, status=ApprovalStatus.APPROVED
-        ).values_list("question_digest", flat=True)
+        Approval.objects.filter(deployment=deployment, status=ApprovalStatus.APPROVED).values_list(
+            "question_digest", flat=True
+        )
     )
     missing = [question for question in plan.questions if question.digest not in allowed]
     if not missing:

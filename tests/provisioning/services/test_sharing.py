@@ -132,7 +132,7 @@ def test_a_revocation_needs_a_reason_and_an_owner(
 def test_only_an_active_consumer_is_revoked(consumer: ResourceConsumer, charlie: User) -> None:
     revoke(consumer=consumer, reason="over", actor=charlie)
 
-    with pytest.raises(SharingError, match="web.cache is revoked"):
+    with pytest.raises(SharingError, match=r"web\.cache is revoked"):
         revoke(consumer=consumer, reason="over", actor=charlie)
 
 

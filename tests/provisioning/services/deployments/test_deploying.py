@@ -94,7 +94,7 @@ def test_a_deployment_stores_who_consumes_and_who_needs_what(place: Place) -> No
     ]
     edge = ResourceDependency.objects.get()
     assert (edge.source.key, edge.target.key, edge.kind) == (APP, DB, "output")
-    assert place.resource(APP).owner_team.name == "shop-team"
+    assert place.resource(APP).owner_team.name == "everybody"
     assert Workload.objects.get().name == "web"
 
 
@@ -195,7 +195,7 @@ def test_a_shared_resource_is_made_once_and_counted(place: Place, ledger: Path) 
 
     assert lines(ledger) == [f"create {CACHE}"]
     assert place.resource(CACHE).consumers.filter(state="active").count() == 2
-    assert place.resource(CACHE).owner_team.name == "shop-team"
+    assert place.resource(CACHE).owner_team.name == "everybody"
 
 
 def test_the_last_consumer_takes_the_shared_resource_with_it(place: Place, ledger: Path) -> None:
