@@ -1,4 +1,4 @@
-"""Print every benchmark: `python -m benchmarks [planner] [dispatch] [terraform]`.
+"""Print every benchmark: `python -m benchmarks [planner] [merging] [dispatch] [terraform]`.
 
 Works on a database of its own: an embedded server in a folder that is removed at the end.
 """
@@ -32,6 +32,15 @@ def dispatch() -> None:
     print(f"p50 {found.p50:.1f} ms   p95 {found.p95:.1f} ms   of {found.samples}")
 
 
+def merging() -> None:
+    """Print how long merging the wishes of many consumers takes."""
+    from benchmarks.merging import measure
+
+    found = measure()
+    print(f"Merge of {found.consumers} consumers (goal: under 50 ms)")
+    print(f"median {found.median:.1f} ms   slowest {found.slowest:.1f} ms")
+
+
 def terraform() -> None:
     """Print how a deployment compares with a shell script."""
     from benchmarks.terraform import RESOURCES, measure
@@ -52,6 +61,7 @@ def terraform() -> None:
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "planner": planner,
+    "merging": merging,
     "dispatch": dispatch,
     "terraform": terraform,
 }

@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from provisioning.planning.references import has_placeholder
 from provisioning.score.workload import Json
@@ -15,8 +15,7 @@ FLOOR = "what there is"
 """Stands for the stored floor among the consumers: it takes part, and gives way in a conflict."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Consumer:
+class Consumer(NamedTuple):
     """Who wishes: an alias of a workload, or the stored floor."""
 
     application: str
@@ -38,8 +37,7 @@ class Consumer:
         return f"workload {self.workload} of application {self.application}"
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """One value, and who wishes it."""
 
     value: Json
@@ -103,6 +101,8 @@ class DisagreementError(Exception):
         super().__init__(path)
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False)
+
 UNSET: Json = object()
 """The value of a parameter that a consumer leaves out, where that means the default."""
 
@@ -111,7 +111,7 @@ def text(value: Json) -> str:
     """Write a value as canonical JSON: Python itself takes 1 and true for equal."""
     if value is UNSET:
         return "not set"
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return _ENCODER.encode(value)
 
 
 def joined(path: str, rule: MergeRule, claims: Iterable[Claim]) -> Claim:
@@ -122,19 +122,29 @@ def joined(path: str, rule: MergeRule, claims: Iterable[Claim]) -> Claim:
     return _JOINS[rule.rule](path, rule, _distinct(claims))
 
 
-def satisfies(rule: MergeRule, settled: Json, wish: Json) -> bool:
-    """Tell whether the settled value gives what one consumer wished for."""
+Index = dict[int, dict[tuple[str, bool], Json]]
+"""The items of lists by what tells them apart, for lists by their `id()`."""
+
+
+def satisfies(rule: MergeRule, settled: Json, wish: Json, index: Index) -> bool:
+    """Tell whether the settled value gives what one consumer wished for.
+
+    `index` is empty at first, and given again for other wishes while `settled` lives.
+    """
     if rule.rule in ("maximum", "minimum"):
         have, want = _rank(rule, settled), _rank(rule, wish)
         if have is not None and want is not None:
             return have >= want if rule.rule == "maximum" else have <= want
     if rule.rule == "union":
-        return _holds(rule, settled, wish)
+        return _holds(rule, settled, wish, index)
     return text(settled) == text(wish)
 
 
 def _distinct(claims: Iterable[Claim]) -> list[Claim]:
     """Collect who wishes each value, in the order of the values' texts."""
+    claims = list(claims)
+    if len(claims) == 1:
+        return claims
     found: dict[str, tuple[Json, set[Consumer]]] = {}
     for claim in claims:
         found.setdefault(text(claim.value), (claim.value, set()))[1].update(claim.consumers)
@@ -192,7 +202,7 @@ def _rank(rule: MergeRule, value: Json) -> float | None:
 def _union(path: str, rule: MergeRule, claims: Sequence[Claim]) -> Claim:
     value = _united(path, rule, claims)
     deciders: frozenset[Consumer] = frozenset().union(*(claim.consumers for claim in claims))
-    if rule.limit is not None and isinstance(value, list | Mapping) and len(value) > rule.limit:
+    if rule.limit is not None and isinstance(value, list | dict) and len(value) > rule.limit:
         largest = sorted(claims, key=lambda each: (-_size(each.value), each.first))
         why = f"it may have {rule.limit} items at most, and together they are {len(value)}"
         raise DisagreementError(path, rule, largest[:2], why)
@@ -200,11 +210,13 @@ def _union(path: str, rule: MergeRule, claims: Sequence[Claim]) -> Claim:
 
 
 def _size(value: Json) -> int:
-    return len(value) if isinstance(value, list | Mapping) else 1
+    return len(value) if isinstance(value, list | dict) else 1
 
 
 def _united(path: str, rule: MergeRule, claims: Sequence[Claim]) -> Json:
-    if all(isinstance(claim.value, Mapping) for claim in claims):
+    if len(claims) == 1 and not isinstance(claims[0].value, list | dict):
+        return claims[0].value
+    if all(isinstance(claim.value, dict) for claim in claims):
         return _united_maps(path, rule, claims)
     if all(isinstance(claim.value, list) for claim in claims):
         return _united_lists(path, rule, claims)
@@ -216,8 +228,9 @@ def _united_maps(path: str, rule: MergeRule, claims: Sequence[Claim]) -> Json:
     for claim in claims:
         for name, value in claim.value.items():
             inside[name].append(Claim(value, claim.consumers))
+    within = _within(rule)
     return {
-        name: joined(f"{path}.{name}", _inner(rule, name), inside[name]).value
+        name: joined(f"{path}.{name}", rule.fields.get(name, within), inside[name]).value
         for name in sorted(inside)
     }
 
@@ -228,8 +241,9 @@ def _united_lists(path: str, rule: MergeRule, claims: Sequence[Claim]) -> Json:
     for claim in claims:
         for item in claim.value:
             inside[_identity(rule, item)].append(Claim(item, claim.consumers))
+    inner = _item_rule(rule)
     return [
-        joined(f"{path}[{name}]", _inner(rule, ""), inside[name, True]).value
+        joined(f"{path}[{name}]", inner, inside[name, True]).value
         if by_key
         else inside[name, False][0].value
         for name, by_key in sorted(inside)
@@ -238,30 +252,38 @@ def _united_lists(path: str, rule: MergeRule, claims: Sequence[Claim]) -> Json:
 
 def _identity(rule: MergeRule, item: Json) -> tuple[str, bool]:
     """Return what tells an item apart, and whether that is its key and not all of it."""
-    if rule.key and isinstance(item, Mapping) and rule.key in item:
+    if rule.key and isinstance(item, dict) and rule.key in item:
         named = item[rule.key]
         return (named if isinstance(named, str) else text(named)), True
     return text(item), False
 
 
-def _inner(rule: MergeRule, name: str) -> MergeRule:
-    """Return the rule for what is inside a union: the field's own, or the union itself."""
-    if name in rule.fields:
-        return rule.fields[name]
-    return MergeRule("union", key=rule.key, fields={} if name else rule.fields)
+def _within(rule: MergeRule) -> MergeRule:
+    """Return the rule for what is inside a union and has no rule of its own: the union again."""
+    return MergeRule("union", key=rule.key)
 
 
-def _holds(rule: MergeRule, settled: Json, wish: Json) -> bool:
-    if isinstance(settled, Mapping) and isinstance(wish, Mapping):
+def _item_rule(rule: MergeRule) -> MergeRule:
+    """Return the rule for the objects that are items of a union: they have its fields."""
+    return MergeRule("union", key=rule.key, fields=rule.fields)
+
+
+def _holds(rule: MergeRule, settled: Json, wish: Json, index: Index) -> bool:
+    if isinstance(settled, dict) and isinstance(wish, dict):
+        within = _within(rule)
         return all(
-            name in settled and satisfies(_inner(rule, name), settled[name], value)
+            name in settled
+            and satisfies(rule.fields.get(name, within), settled[name], value, index)
             for name, value in wish.items()
         )
     if isinstance(settled, list) and isinstance(wish, list):
-        present = {_identity(rule, item): item for item in settled}
+        if id(settled) not in index:
+            index[id(settled)] = {_identity(rule, item): item for item in settled}
+        present = index[id(settled)]
+        inner = _item_rule(rule)
         return all(
             (identity := _identity(rule, item)) in present
-            and (not identity[1] or satisfies(_inner(rule, ""), present[identity], item))
+            and (not identity[1] or satisfies(inner, present[identity], item, index))
             for item in wish
         )
     return text(settled) == text(wish)
@@ -276,7 +298,7 @@ def _intersection(path: str, rule: MergeRule, claims: Sequence[Claim]) -> Claim:
         sets = [{text(item): item for item in value} for value in values]
         shared = set(sets[0]).intersection(*sets[1:])
         common = [sets[0][each] for each in sorted(shared)]
-    elif all(isinstance(value, Mapping) for value in values):
+    elif all(isinstance(value, dict) for value in values):
         pairs = [{(name, text(value[name])) for name in value} for value in values]
         kept = set(pairs[0]).intersection(*pairs[1:])
         common = {name: values[0][name] for name, _ in sorted(kept)}

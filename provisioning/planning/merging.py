@@ -19,6 +19,7 @@ from provisioning.planning.merge_rules import (
     Claim,
     Consumer,
     DisagreementError,
+    Index,
     MergeRule,
     joined,
     satisfies,
@@ -187,12 +188,13 @@ def unmet(
     claims: Claims, rules: Mapping[str, MergeRule], params: Mapping[str, Json]
 ) -> Iterator[Unmet]:
     """Compare every wish with the input there is; the order is that of params and consumers."""
+    index: Index = {}
     for param, values in sorted(claims.by_param.items()):
         rule = rules.get(param, EQUAL)
         found = [
             Unmet(consumer, param, claim.value, params.get(param))
             for claim in values.values()
-            if param not in params or not satisfies(rule, params[param], claim.value)
+            if param not in params or not satisfies(rule, params[param], claim.value, index)
             for consumer in claim.consumers
         ]
         yield from sorted(found, key=lambda each: each.consumer)

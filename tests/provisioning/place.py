@@ -51,6 +51,7 @@ class Place:
         config: dict[str, Any] | None = None,
         policy: str = "delete",
         content: dict[str, str] | None = None,
+        **more: Any,
     ) -> ResourceTemplateVersion:
         """Register a template for a type; `outputs` maps names to whether they are sensitive."""
         template = ResourceTemplate.objects.create(
@@ -73,6 +74,7 @@ class Place:
             ],
             config=config or {},
             deletion_policy=policy,
+            **more,
         )
         TemplateRule.objects.create(organisation=self.organisation, template=template, type=type_)
         self.templates[type_] = version

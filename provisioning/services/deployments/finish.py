@@ -38,6 +38,8 @@ def begin_ensure(step: Step) -> None:
     with transaction.atomic():
         resource = _locked(step)
         changing = ResourceState.UPDATING if resource.applied_mac else ResourceState.PROVISIONING
+        if resource.state == ResourceState.ACTIVE:
+            changing = ResourceState.UPDATING
         if resource.state == ResourceState.FAILED and resource.applied_spec_digest:
             changing = ResourceState.UPDATING
         if resource.state in (ResourceState.ACTIVE, ResourceState.FAILED):
