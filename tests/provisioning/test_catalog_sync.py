@@ -482,3 +482,59 @@ def test_unsafe_source_is_refused(sync: Sync, source: str, message: str) -> None
 )
 def test_address_and_reference_are_told_apart(source: str, url: str, ref: str) -> None:
     assert _repository(source) == (url, ref)
+
+
+MERGED = """\
+params:
+  tier: {type: string}
+  databases: {type: array}
+merge:
+  tier: {rule: maximum, order: [Standard, Premium]}
+  databases: {rule: union, key: name, limit: 500, fields: {throughput: maximum}}
+shrink: propose
+"""
+
+
+def test_merge_rules_are_stored_as_objects(sync: Sync, tmp_path: Path) -> None:
+    write(tmp_path, "a", HEAD + MERGED)
+
+    sync()
+
+    version = ResourceTemplateVersion.objects.get()
+    assert version.merge_rules == {
+        "tier": {"rule": "maximum", "order": ["Standard", "Premium"]},
+        "databases": {
+            "rule": "union",
+            "key": "name",
+            "limit": 500,
+            "fields": {"throughput": {"rule": "maximum"}},
+        },
+    }
+    assert version.shrink == "propose"
+
+
+@pytest.mark.parametrize(
+    ("merge", "expected"),
+    [
+        ("merge: {size: largest}", (6, "'largest' is not one of equal, union, maximum, minimum, intersection, priority.")),
+        ("merge: {size: {rule: union, by: name}}", (6, "by is not a key that is known here.")),
+        ("merge: {size: {limit: 3}}", (6, "rule is missing.")),
+        ("merge: {size: {rule: maximum, order: [1]}}", (6, "merge.size.order: [1] is too short.")),
+        ("merge: {size: {rule: union, order: [1, 2]}}", (6, "The rule union takes no order.")),
+        ("merge: {size: {rule: priority, limit: 2}}", (6, "The rule priority takes no limit.")),
+        ("merge: {size: {rule: maximum, key: a}}", (6, "The rule maximum takes no key.")),
+        (
+            "merge: {size: {rule: maximum, order: [1, 2], limit: 2}}",
+            (6, "A maximum with an order takes no limit."),
+        ),
+        ("merge: {siez: maximum}", (6, "The template has no param siez to merge.")),
+        ("shrink: never", (6, "shrink: never has no effect without merge rules.")),
+    ],
+)  # fmt: skip
+def test_wrong_merge_rules_are_refused_with_their_line(
+    sync: Sync, tmp_path: Path, merge: str, expected: tuple[int, str]
+) -> None:
+    whole = "params: {type: object, additionalProperties: false, properties: {size: {}}}\n"
+    write(tmp_path, "a", HEAD + whole + merge + "\n")
+
+    assert [found[:2] for found in problems(sync)] == [expected]
