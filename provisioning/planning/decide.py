@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from provisioning.graph.build import CycleError, order
 from provisioning.planning.assembly import Assembly, is_own
+from provisioning.planning.availability import availability_problems
 from provisioning.planning.desired import (
     Desired,
     as_it_is,
@@ -153,6 +154,7 @@ def _validate(
             problems.extend(checks.merged_problems(requirement, params, versions[key]))
     for workload in workloads:
         problems.extend(container_output_problems(workload, aliases[workload.name], versions))
+    problems.extend(availability_problems(requirements, desired, snapshot))
     edges = edges_after(desired, snapshot)
     try:
         order(set(snapshot.resources) | set(desired), edges)

@@ -14,6 +14,7 @@ from provisioning.planning.facts import VersionFacts
 from provisioning.planning.references import has_placeholder
 from provisioning.planning.requirements import Requirement, container_references
 from provisioning.score.placeholders import references
+from provisioning.score.secretref import is_secretref, secretrefs
 from provisioning.score.workload import Problem, Workload, join_path
 
 ABOUT_THE_WHOLE = frozenset({"additionalProperties", "unevaluatedProperties", "required"})
@@ -62,15 +63,25 @@ def _param_problems(
         left_out = error.validator == "required" and not error.absolute_path
         if left_out and version.merge_rules and not together:
             continue
+        if error.absolute_path and is_secretref(error.instance):
+            continue  # its value is known to the worker only
         if error.validator in ABOUT_THE_WHOLE or not has_placeholder(error.instance):
             yield from _told(requirement, error, template, properties)
     for name, value in params.items():
         schema = properties.get(name, {})
-        if schema.get("writeOnly") and not has_placeholder(value):
+        secret = next(secretrefs(value, ()), None) is not None
+        if secret and not schema.get("writeOnly"):
+            yield requirement.problem(
+                f"`{name}` is no secret of {template}, and would not be kept as one.",
+                below=join_path(("params", name)),
+                hint="a secretref is for params that the template calls sensitive (writeOnly)",
+            )
+        if schema.get("writeOnly") and not secret and not has_placeholder(value):
             yield requirement.problem(
                 f"`{name}` is a secret of {template} and must not stand in a file.",
                 below=join_path(("params", name)),
-                hint="take it from another resource's output: ${resources.….…}",
+                hint="take it from another resource's output: ${resources.….…}, or from the "
+                "worker: {secretref: env:…}",
             )
 
 

@@ -6,6 +6,7 @@ from graphlib import CycleError, TopologicalSorter
 from provisioning.score.binding import OwnKeys
 from provisioning.score.placeholders import ROOTS, PlaceholderError, parse_reference, placeholders
 from provisioning.score.schema.validation import Finding, did_you_mean
+from provisioning.score.secretref import HINT, malformed, secretrefs
 from provisioning.score.workload import Json, Part
 
 Place = tuple[tuple[Part, ...], str]
@@ -48,6 +49,7 @@ def check(document: Mapping[str, Json], own: Mapping[str, OwnKeys]) -> Iterator[
     resources = document.get("resources")
     aliases = list(resources) if isinstance(resources, dict) else []
     yield from _check_placeholders(document, aliases)
+    yield from _check_secretrefs(document)
     yield from _check_before(document)
     for alias, keys in own.items():
         yield from _check_own_keys(document, alias, keys, aliases)
@@ -76,6 +78,15 @@ def _check_placeholders(document: Mapping[str, Json], aliases: list[str]) -> Ite
                 f'with name "{reference.alias}".',
                 did_you_mean(reference.alias, aliases) or _add_hint(aliases),
             )
+
+
+def _check_secretrefs(document: Mapping[str, Json]) -> Iterator[Finding]:
+    for alias, resource in _maps(document.get("resources")):
+        params = resource.get("params")
+        for name, param in params.items() if isinstance(params, dict) else ():
+            for parts, value in secretrefs(param, ("resources", alias, "params", name)):
+                if wrong := malformed(value):
+                    yield Finding(parts, wrong, HINT)
 
 
 def _add_hint(aliases: list[str]) -> str:

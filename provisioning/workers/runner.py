@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import time
 import traceback
@@ -26,12 +27,14 @@ from provisioning.drivers.base import (
     StoppedError,
     declared_sensitive,
 )
+from provisioning.drivers.secrets import resolve_secrets
 from provisioning.drivers.supervisor import printable
 from provisioning.encryption import mac
 from provisioning.exceptions import ConductorError
 from provisioning.models import Resource, ResourceState, Step, StepAction, StepStatus
 from provisioning.models.resources import LIVE_RESOURCE_STATES
 from provisioning.planning.references import keys_in, sensitive_params, substitute_bound
+from provisioning.score.secretref import secretrefs
 from provisioning.services.catalog import unpack
 from provisioning.services.deployments import finish
 from provisioning.services.outputs import stored_outputs
@@ -163,6 +166,8 @@ def _task(step: Step, run: StepRun, *, gone: bool = False) -> _Task:
             raise
         params = dict(resource.params)
     hidden = sensitive_params(resource.params, secret)
+    hidden |= {name for name, value in params.items() if any(secretrefs(value, ()))}
+    params = resolve_secrets(params, os.environ)
     for name in hidden:
         run.mask(params[name])
     driver_input = DriverInput(

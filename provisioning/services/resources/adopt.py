@@ -41,7 +41,6 @@ from provisioning.services.resources.breaking import break_uses
 from provisioning.services.resources.destroy import require_reason
 from provisioning.services.resources.find import require_owner
 
-
 SHARED_NAME, MOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?"), 63
 """As the Score extension's schema says of `reference.name`."""
 

@@ -25,7 +25,6 @@ from provisioning.services.locks import lock_environment
 from provisioning.services.resources.find import require_owner
 from provisioning.services.resources.grace import begin_missing_grace, expired_resources
 
-
 logger = logging.getLogger(__name__)
 
 

@@ -48,9 +48,7 @@ def begin_grace(resources: QuerySet[Resource]) -> None:
 
 def unused_resources() -> QuerySet[Resource]:
     """Select the live resources that no workload and no other resource uses."""
-    consumers = ResourceConsumer.objects.filter(
-        resource=OuterRef("pk"), state=ConsumerState.ACTIVE
-    )
+    consumers = ResourceConsumer.objects.filter(resource=OuterRef("pk"), state=ConsumerState.ACTIVE)
     dependents = ResourceDependency.objects.filter(
         target=OuterRef("pk"), source__state__in=LIVE_RESOURCE_STATES
     )
@@ -66,15 +64,26 @@ def list_unused(*, environment: Environment, actor: User) -> list[Resource]:
     return list(rows.select_related("owner_team").order_by("grace_until", "key"))
 
 
+def why_kept(resource: Resource) -> str:
+    """Say what keeps an unused resource."""
+    if resource.adopted:
+        return "adopted"
+    if resource.protected:
+        return "protected"
+    if resource.deletion_policy == DeletionPolicy.RETAIN:
+        return "retained"
+    if not resource.is_shareable:
+        return "destroyed by its application's next deployment"
+    return "grace period"
+
+
 def expired_resources() -> QuerySet[Resource]:
     """Select the unused shared resources whose grace is over, and whose destruction may be tried."""
     unfinished = Step.objects.filter(resource=OuterRef("pk"), status__in=UNFINISHED_STEP_STATUSES)
     tried = Deployment.objects.filter(
         resource=OuterRef("pk"), created_at__gt=timezone.now() - RETRY
     )
-    return _not_kept().filter(
-        ~Exists(unfinished), ~Exists(tried), grace_until__lte=timezone.now()
-    )
+    return _not_kept().filter(~Exists(unfinished), ~Exists(tried), grace_until__lte=timezone.now())
 
 
 def begin_missing_grace() -> None:

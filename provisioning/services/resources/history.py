@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,7 +14,6 @@ from provisioning.models import (
     AuditEvent,
     Deployment,
     Environment,
-    Resource,
     ResourceConsumer,
     Step,
 )
@@ -50,7 +49,7 @@ def resource_history(*, environment: Environment, name: str, actor: User) -> lis
     ]
 
 
-def _about(ids: list[object]) -> Q:
+def _about(ids: Sequence[object]) -> Q:
     """Match the events about these resources and about what refers to them."""
     consumers = ResourceConsumer.objects.filter(resource__in=ids)
     deployments = Deployment.objects.filter(

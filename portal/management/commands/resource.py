@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from portal.management.base import UsageError, named
+from portal.management.deploying import DeployingCommand
+from provisioning.models import Environment, Resource, ResourceTemplate
+from provisioning.planning.maintenance import short_name
+from provisioning.score.reader import read
+from provisioning.services.resources import adopt, destroy, grace, history, policy
+from provisioning.services.resources.find import find_resource
+
+
+class Command(DeployingCommand):
+    """Decide about single resources: what is kept, adopted, forgotten or destroyed."""
+
+    help = "Keep, adopt, detach or destroy a resource; list the unused; tell one's history."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+        self._add_destroy(actions)
+        for action, text in {
+            "protect": "let nothing but force destroy it",
+            "unprotect": "end its protection",
+            "retain": "keep it when its last user has left",
+            "release": "let it be destroyed when its last user has left",
+            "detach": "forget it without destroying anything",
+            "grace": "say how long it outlives its last consumer",
+            "history": "tell what happened to it, from its first deployment to its last",
+        }.items():
+            each = actions.add_parser(action, help=text)
+            self._add_name(each)
+            if action == "detach":
+                _add_force(each)
+            if action == "grace":
+                each.add_argument(
+                    "seconds", metavar="SECONDS", help="or `template`: as its template says"
+                )
+            if action == "history":
+                self.add_format(each)
+        self._add_adopt(actions)
+        unused = actions.add_parser("unused", help="list the resources that nobody uses")
+        self._add_place(unused)
+        self.add_format(unused)
+
+    def handle(self, *args: Any, action: str, **options: Any) -> None:
+        environment = self.environment(self.organisation(options), options["env"])
+        getattr(self, f"_{action}")(environment, options)
+
+    def _add_place(self, parser: CommandParser) -> None:
+        parser.add_argument("--env", required=True, metavar="ENVIRONMENT")
+        self.add_organisation(parser)
+        self.add_actor(parser)
+
+    def _add_name(self, parser: CommandParser) -> None:
+        parser.add_argument("name", metavar="NAME", help="its shared name, key, name or id")
+        self._add_place(parser)
+
+    def _add_destroy(self, actions: Any) -> None:
+        parser = actions.add_parser("destroy", help="destroy it, and what nothing holds without it")
+        self._add_name(parser)
+        _add_force(parser)
+        self.add_wait(parser)
+        self.add_format(parser)
+
+    def _add_adopt(self, actions: Any) -> None:
+        parser = actions.add_parser("adopt", help="take an existing thing in as a shared resource")
+        self._add_place(parser)
+        parser.add_argument("--name", required=True, help="the name under which it is shared")
+        parser.add_argument("--type", required=True, help="its Score type")
+        parser.add_argument("--class", dest="class_", default="default", help="its Score class")
+        parser.add_argument("--template", required=True, help="whose outputs it has")
+        parser.add_argument("--team", required=True, help="who owns it")
+        parser.add_argument(
+            "--outputs", required=True, metavar="FILE", help="a YAML or JSON map of its outputs"
+        )
+        parser.add_argument("--params", metavar="FILE", help="a map of the params it was made with")
+
+    def _find(self, environment: Environment, options: dict[str, Any]) -> Resource:
+        return find_resource(
+            environment=environment, name=options["name"], actor=self.actor(options)
+        )
+
+    def _destroy(self, environment: Environment, options: dict[str, Any]) -> None:
+        deployment = destroy.destroy_resource(
+            resource=self._find(environment, options),
+            actor=self.actor(options),
+            force=options["force"],
+            reason=options["reason"],
+        )
+        self.report(deployment, options)
+
+    def _detach(self, environment: Environment, options: dict[str, Any]) -> None:
+        resource = adopt.detach_resource(
+            resource=self._find(environment, options),
+            actor=self.actor(options),
+            force=options["force"],
+            reason=options["reason"],
+        )
+        self.stdout.write(f"Conductor forgot {short_name(resource.key)}; the thing itself stays.")
+
+    def _protect(self, environment: Environment, options: dict[str, Any]) -> None:
+        resource = self._find(environment, options)
+        policy.protect_resource(resource=resource, protected=True, actor=self.actor(options))
+        self.stdout.write(f"{short_name(resource.key)} is protected.")
+
+    def _unprotect(self, environment: Environment, options: dict[str, Any]) -> None:
+        resource = self._find(environment, options)
+        policy.protect_resource(resource=resource, protected=False, actor=self.actor(options))
+        self.stdout.write(f"{short_name(resource.key)} is not protected any more.")
+
+    def _retain(self, environment: Environment, options: dict[str, Any]) -> None:
+        resource = self._find(environment, options)
+        policy.retain_resource(resource=resource, retain=True, actor=self.actor(options))
+        self.stdout.write(f"{short_name(resource.key)} is kept when its last user has left.")
+
+    def _release(self, environment: Environment, options: dict[str, Any]) -> None:
+        resource = self._find(environment, options)
+        policy.retain_resource(resource=resource, retain=False, actor=self.actor(options))
+        self.stdout.write(f"{short_name(resource.key)} is destroyed when its last user has left.")
+
+    def _grace(self, environment: Environment, options: dict[str, Any]) -> None:
+        given = options["seconds"]
+        if given != "template" and not given.isdecimal():
+            raise UsageError(f"{given} is neither a number of seconds nor the word template.")
+        resource = policy.set_grace(
+            resource=self._find(environment, options),
+            seconds=None if given == "template" else int(given),
+            actor=self.actor(options),
+        )
+        self.stdout.write(
+            f"{short_name(resource.key)} outlives its last consumer by {resource.grace} s."
+        )
+
+    def _unused(self, environment: Environment, options: dict[str, Any]) -> None:
+        rows = grace.list_unused(environment=environment, actor=self.actor(options))
+        self.print_rows(
+            options,
+            ["name", "owner", "state", "kept_because", "destroyed_after"],
+            [
+                (
+                    short_name(row.key),
+                    row.owner_team.name,
+                    row.state,
+                    grace.why_kept(row),
+                    row.grace_until.isoformat(timespec="seconds") if row.grace_until else "",
+                )
+                for row in rows
+            ],
+        )
+
+    def _adopt(self, environment: Environment, options: dict[str, Any]) -> None:
+        organisation = environment.organisation
+        templates = ResourceTemplate.objects.filter(organisation=organisation)
+        resource = adopt.adopt_resource(
+            environment=environment,
+            name=options["name"],
+            type_=options["type"],
+            class_=options["class_"],
+            template=named(templates, options["template"]),
+            team=self.team(organisation, options["team"]),
+            outputs=_map_in(options["outputs"]),
+            params=_map_in(options["params"]) if options["params"] else None,
+            actor=self.actor(options),
+        )
+        self.stdout.write(f"Adopted {short_name(resource.key)} ({resource.pk}).")
+
+    def _history(self, environment: Environment, options: dict[str, Any]) -> None:
+        events = history.resource_history(
+            environment=environment, name=options["name"], actor=self.actor(options)
+        )
+        self.print_rows(
+            options,
+            ["at", "who", "what", "subject", "deployment", "why"],
+            [
+                (
+                    event.at.isoformat(timespec="seconds"),
+                    event.actor,
+                    event.action,
+                    event.subject,
+                    event.deployment,
+                    event.reason,
+                )
+                for event in events
+            ],
+        )
+
+
+def _add_force(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--force", action="store_true", help="even if others use it: this breaks what they run"
+    )
+    parser.add_argument("--reason", default="", metavar="TEXT", help="why; needed with --force")
+
+
+def _map_in(path: str) -> Mapping[str, Any]:
+    """Read a file that holds one map, as YAML or JSON; raise UsageError, without any value."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text (byte {error.start}).") from error
+    documents = list(read(text))
+    if len(documents) != 1 or documents[0].problems or not isinstance(documents[0].value, dict):
+        raise UsageError(f"{path} must hold one map of names to values, as YAML or JSON.")
+    value: dict[str, Any] = documents[0].value
+    return value

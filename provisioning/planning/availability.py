@@ -1,0 +1,68 @@
+"""What a deployment needs but cannot have: what was adopted differently, and what is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from provisioning.planning.desired import Desired
+from provisioning.planning.facts import Snapshot
+from provisioning.planning.maintenance import short_name
+from provisioning.planning.requirements import Requirement
+from provisioning.score.workload import Problem
+
+
+def availability_problems(
+    requirements: Sequence[Requirement], desired: Mapping[str, Desired], snapshot: Snapshot
+) -> Iterator[Problem]:
+    """Check that nothing would change what was adopted, and that all that is needed is there."""
+    told: set[str] = set()
+    for requirement in requirements:
+        each = desired.get(requirement.key)
+        if each is None or each.key in told:
+            continue
+        problem = _adopted(requirement, each) or _missing(requirement, each, desired, snapshot)
+        if problem:
+            told.add(each.key)
+            yield problem
+
+
+def _adopted(requirement: Requirement, each: Desired) -> Problem | None:
+    present = each.present
+    if present is None or not present.adopted or each.params == present.params:
+        return None
+    differing = sorted(
+        name
+        for name in {*each.params, *present.params}
+        if each.params.get(name) != present.params.get(name)
+    )
+    return requirement.problem(
+        f"{short_name(each.key)} was adopted: Conductor does not change it, and {', '.join(differing)} "
+        "would have to change.",
+        below="params",
+        hint="name no params to take it as it is",
+    )
+
+
+def _missing(
+    requirement: Requirement, each: Desired, desired: Mapping[str, Desired], snapshot: Snapshot
+) -> Problem | None:
+    """Refuse to build on what was destroyed by force and is not made again by this deployment."""
+    gone = [
+        key
+        for key in each.depends_on
+        if key not in desired
+        and (key not in snapshot.resources or snapshot.resources[key].deleting)
+    ]
+    if not gone:
+        return None
+    asking = sorted(
+        {
+            consumer.application
+            for consumer in snapshot.consumers
+            if consumer.key == each.key and consumer.application != snapshot.application
+        }
+    )
+    return requirement.problem(
+        f"{short_name(each.key)} needs {', '.join(map(short_name, gone))}, which has been destroyed.",
+        hint=f"deploy {', '.join(asking)} again first, which makes it" if asking else "",
+    )

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+
+from provisioning.models import AuditEvent, Deployment, Resource, ResourceConsumer, Step
+from provisioning.planning.maintenance import HeldResourceError
+from provisioning.services.people import NotAllowedError, system_user
+from provisioning.services.resources.destroy import (
+    MissingReasonError,
+    destroy_resource,
+    plan_destroy,
+)
+from provisioning.services.resources.policy import protect_resource, retain_resource
+from tests.provisioning.place import Place
+
+SHARED = "  db:\n    type: database\n    reference: {mode: shared, name: shared-db}\n"
+DEPENDENT = (
+    SHARED
+    + "  policy:\n    type: policy\n    reference: {mode: shared, name: policy}\n"
+    + "    params: {of: '${resources.db.host}'}\n"
+)
+KEY = "shared/shared-db"
+
+
+@pytest.fixture(autouse=True)
+def templates(place: Place) -> None:
+    place.template("database", outputs={"host": False})
+    place.template("policy", outputs={"id": False})
+
+
+def assert_nothing_happened(ledger: Path, key: str = KEY) -> None:
+    assert Resource.objects.get(key=key).state == "active"
+    assert not Deployment.objects.filter(kind="maintenance").exists()
+    assert "destroy" not in ledger.read_text()
+    assert not AuditEvent.objects.filter(action__startswith="resource.destroy").exists()
+    assert not ResourceConsumer.objects.filter(state="broken").exists()
+
+
+def test_a_used_resource_is_refused_and_names_all_who_use_it(place: Place, ledger: Path) -> None:
+    place.deploy(SHARED, application="frontend-1", workload="frontend-1")
+    place.deploy(SHARED, application="frontend-2", workload="site")
+
+    with pytest.raises(HeldResourceError) as refused:
+        destroy_resource(resource=place.resource(KEY), actor=system_user())
+
+    assert str(refused.value).startswith(
+        "Cannot destroy shared-db, referenced by: frontend-1, frontend-2/site\n"
+    )
+    assert_nothing_happened(ledger)
+
+
+def test_a_needed_resource_names_its_dependents(place: Place, ledger: Path) -> None:
+    place.deploy(DEPENDENT, application="shop", workload="shop")
+    ResourceConsumer.objects.filter(alias="db").update(state="released")
+
+    with pytest.raises(HeldResourceError, match="shared-db, referenced by: policy\n"):
+        destroy_resource(resource=place.resource(KEY), actor=system_user())
+
+    assert_nothing_happened(ledger)
+
+
+def test_force_without_a_reason_is_refused(place: Place, ledger: Path) -> None:
+    place.deploy(SHARED)
+
+    with pytest.raises(MissingReasonError, match="--reason"):
+        destroy_resource(resource=place.resource(KEY), actor=system_user(), force=True, reason="  ")
+
+    assert_nothing_happened(ledger)
+
+
+def test_others_than_the_owners_are_refused(place: Place, ledger: Path, alice: User) -> None:
+    place.deploy(SHARED)
+
+    with pytest.raises(NotAllowedError, match="alice may not destroy shared-db"):
+        destroy_resource(resource=place.resource(KEY), actor=alice, force=True, reason="Mine now.")
+
+    assert_nothing_happened(ledger)
+
+
+def test_force_destroys_breaks_the_consumers_and_is_audited(place: Place, ledger: Path) -> None:
+    place.deploy(SHARED, application="frontend-1")
+    place.deploy(SHARED, application="frontend-2")
+    resource = place.resource(KEY)
+
+    deployment = place.done(
+        destroy_resource(
+            resource=resource, actor=system_user(), force=True, reason="It was breached."
+        )
+    )
+
+    assert (deployment.kind, deployment.application, deployment.status) == (
+        "maintenance",
+        None,
+        "succeeded",
+    )
+    assert deployment.plan["blast_radius"] == {
+        "frontend-1": ["database.default#shared-db"],
+        "frontend-2": ["database.default#shared-db"],
+    } or set(deployment.plan["blast_radius"]) == {"frontend-1", "frontend-2"}
+    assert place.steps(deployment) == {KEY: ("destroy", "succeeded", True)}
+    assert place.states() == {KEY: "deleted"}
+    assert set(ResourceConsumer.objects.values_list("state", flat=True)) == {"broken"}
+    forced = AuditEvent.objects.get(action="resource.destroy_forced")
+    assert (forced.actor, forced.subject, forced.reason, forced.deployment_id) == (
+        "conductor",
+        KEY,
+        "It was breached.",
+        str(deployment.pk),
+    )
+    broken = AuditEvent.objects.filter(action="consumer.broken")
+    assert [event.reason for event in broken] == ["It was breached."] * 2
+
+
+def test_a_broken_consumer_gets_a_new_resource_when_it_is_deployed_again(place: Place) -> None:
+    place.deploy(SHARED)
+    old = place.resource(KEY)
+    place.done(destroy_resource(resource=old, actor=system_user(), force=True, reason="Breached."))
+
+    assert place.deploy(SHARED).status == "succeeded"
+
+    new = place.resource(KEY)
+    assert (new.state, new.pk != old.pk) == ("active", True)
+    assert new.consumers.get().state == "active"
+
+
+def test_force_leaves_dependents_which_their_next_deployment_brings_about_again(
+    place: Place, ledger: Path
+) -> None:
+    place.deploy(DEPENDENT)
+    policy = place.resource("shared/policy")
+    place.done(
+        destroy_resource(
+            resource=place.resource(KEY), actor=system_user(), force=True, reason="Breached."
+        )
+    )
+
+    assert place.states() == {KEY: "deleted", "shared/policy": "active"}
+    event = AuditEvent.objects.get(action="resource.dependency_broken")
+    assert (event.subject, event.reason) == (
+        "shared/policy",
+        "shared/shared-db was taken away: Breached.",
+    )
+    ledger.write_text("")
+    again = place.deploy(DEPENDENT)
+
+    assert again.status == "succeeded"
+    assert place.steps(again)["shared/policy"] == ("ensure", "succeeded", True)
+    assert f"create {policy.pk}" in ledger.read_text()
+    assert list(policy.dependencies.values_list("target", flat=True)) == [place.resource(KEY).pk]
+
+
+def test_the_application_of_a_dependent_can_be_removed_after_force(place: Place) -> None:
+    place.deploy(DEPENDENT)
+    place.done(
+        destroy_resource(
+            resource=place.resource(KEY), actor=system_user(), force=True, reason="Breached."
+        )
+    )
+
+    assert place.teardown().status == "succeeded"
+    assert set(place.states().values()) == {"deleted"}
+
+
+def test_what_nothing_holds_any_more_goes_with_it(place: Place) -> None:
+    place.deploy(DEPENDENT)
+    ResourceConsumer.objects.update(state="released")
+
+    deployment = place.done(
+        destroy_resource(resource=place.resource("shared/policy"), actor=system_user())
+    )
+
+    assert [planned["key"] for planned in deployment.plan["steps"]] == ["shared/policy", KEY]
+    assert set(place.states().values()) == {"deleted"}
+
+
+@pytest.mark.parametrize("hold", ["protected", "retain"])
+def test_a_kept_resource_is_refused_although_nobody_uses_it(
+    place: Place, ledger: Path, hold: str
+) -> None:
+    place.deploy(SHARED)
+    ResourceConsumer.objects.update(state="released")
+    resource = place.resource(KEY)
+    if hold == "protected":
+        protect_resource(resource=resource, protected=True, actor=system_user())
+    else:
+        retain_resource(resource=resource, retain=True, actor=system_user())
+
+    with pytest.raises(HeldResourceError, match=hold):
+        destroy_resource(resource=resource, actor=system_user())
+
+    assert_nothing_happened(ledger)
+
+
+def test_planning_to_destroy_writes_nothing(place: Place, ledger: Path) -> None:
+    place.deploy(SHARED)
+
+    plan = plan_destroy(resource=place.resource(KEY), force=True)
+
+    assert [(step.key, step.action) for step in plan.steps] == [(KEY, "destroy")]
+    assert_nothing_happened(ledger)
+
+
+def test_it_waits_for_work_on_the_resource_and_looks_again(place: Place, ledger: Path) -> None:
+    place.deploy(SHARED)
+    ResourceConsumer.objects.update(state="released")
+    update = place.submit(SHARED + "    params: {size: 2}\n")
+    resource = place.resource(KEY)
+    # The deployment that updates it holds it, so only force can be asked for; it waits.
+    deployment = destroy_resource(
+        resource=resource, actor=system_user(), force=True, reason="Breached."
+    )
+
+    assert deployment.status == "waiting"
+    assert deployment.status_reason.startswith(f"Waiting for deployment {update.pk} of shop")
+    assert Step.objects.filter(deployment=deployment).count() == 0
+    assert ResourceConsumer.objects.filter(state="broken").count() == 0
+    place.done(deployment)
+    assert deployment.status == "succeeded"
+    assert place.states() == {KEY: "deleted"}
