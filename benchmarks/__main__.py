@@ -1,4 +1,4 @@
-"""Print every benchmark: `python -m benchmarks [planner] [merging] [dispatch] [terraform]`.
+"""Print every benchmark: `python -m benchmarks [planner] [merging] [matching] [dispatch] [terraform]`.
 
 Works on a database of its own: an embedded server in a folder that is removed at the end.
 """
@@ -41,6 +41,21 @@ def merging() -> None:
     print(f"median {found.median:.1f} ms   slowest {found.slowest:.1f} ms")
 
 
+def matching() -> None:
+    """Print how long matching among many candidates takes, and what planning among them costs."""
+    from benchmarks.matching import CANDIDATES, measure_matching, measure_planning
+
+    print(f"Matching by criteria among {CANDIDATES:,} candidates (goal: under 20 ms)")
+    for found in measure_matching():
+        print(f"{found.case:22}median {found.median:5.1f} ms   slowest {found.slowest:5.1f} ms")
+    print("Planning one workload among live resources (goal: a constant number of queries)")
+    for planned in measure_planning():
+        print(
+            f"{planned.resources:>6} resources  {planned.queries:>3} queries  "
+            f"{planned.seconds:.2f} s"
+        )
+
+
 def terraform() -> None:
     """Print how a deployment compares with a shell script."""
     from benchmarks.terraform import RESOURCES, measure
@@ -62,6 +77,7 @@ def terraform() -> None:
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "planner": planner,
     "merging": merging,
+    "matching": matching,
     "dispatch": dispatch,
     "terraform": terraform,
 }

@@ -8,29 +8,43 @@ If all are, a new one is made in the slot: the scope, type, class and wanted val
 
 from __future__ import annotations
 
-import hashlib
-import json
-from bisect import insort
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 from provisioning.planning.conditions import Condition, read_condition
+from provisioning.planning.criteria import (
+    Place,
+    Wanted,
+    criteria,
+    difference,
+    json_text,
+    matched_values,
+    shown,
+    slot_key,
+    slot_of,
+)
 from provisioning.planning.facts import ConsumerFacts, ResourceFacts, SlotFacts, Snapshot
 from provisioning.planning.matching import Matcher
 from provisioning.planning.plan import ConsideredResource, PlannedSlot
-from provisioning.planning.questions import CLOSED, may_use
+from provisioning.planning.questions import CLOSED
 from provisioning.score.workload import Json, Matching, ResourceDeclaration, Workload
 
 MOST_LISTED = 20
-SLOT_LENGTH = 40
+FITS = ""
+DELETING, SHUT, FULL = "being destroyed", "closed to other teams", "full"
+NO_RULE, BROKEN_RULE = "no rule to share by", "the rule does not hold"
+SENTENCES = {
+    FITS: "it fits, but another is ranked before it",
+    DELETING: "it is being destroyed",
+    SHUT: "its owner has closed it to other teams",
+}
+TAKEN = "the best-ranked that fits"
 STICKS = "bound to it already, and asks for the same as before"
-OUTRANKED = "it fits, but another is ranked before it"
 LAST = "~"
 """When something of this plan was created: after everything there is."""
-Place = tuple[str, str, str]
-"""(application, workload, alias) of a consumer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,59 +66,6 @@ class Found:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a candidate is not taken: its `kind`, by which it is counted, and the whole sentence."""
-
-    kind: str
-    sentence: Callable[[], str]
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What an alias asks for; `values` are the bound params it must match on."""
-
-    place: Place
-    declaration: ResourceDeclaration
-    params: Mapping[str, Json]
-    slot: str
-    values: Mapping[str, Json]
-    facts: Mapping[str, Any]
-
-    @property
-    def matching(self) -> Matching:
-        """Return the criteria."""
-        return self.declaration.binding.matching or Matching()
-
-
-def criteria(matching: Matching) -> dict[str, Json]:
-    """Return criteria as JSON values, as consumers keep them."""
-    kept = asdict(matching)
-    return kept | {"match_on": None if matching.match_on is None else list(matching.match_on)}
-
-
-def matched_values(matching: Matching, params: Mapping[str, Json]) -> dict[str, Json]:
-    """Return the params that must be equal; one that is not set must be unset elsewhere too."""
-    names = params if matching.match_on is None else matching.match_on
-    return {name: params.get(name) for name in sorted(names)}
-
-
-def slot_of(
-    owner: Sequence[str], declaration: ResourceDeclaration, params: Mapping[str, Json]
-) -> str:
-    """Return the slot: a sha256 over who the scope belongs to, type, class and matched values."""
-    matching = declaration.binding.matching or Matching()
-    names = None if matching.match_on is None else list(matching.match_on)
-    values = matched_values(matching, params)
-    told = [*owner, declaration.type, declaration.class_, names, values]
-    return hashlib.sha256(_text(told).encode()).hexdigest()[:SLOT_LENGTH]
-
-
-def slot_key(slot: str, ordinal: int) -> str:
-    """Return the key of a resource in a slot."""
-    return f"slot/{slot}/{ordinal}"
-
-
 def slot_after(present: ResourceFacts | None, found: Iterable[Found | None]) -> PlannedSlot | None:
     """Return the slot of a resource once the aliases of a plan that found it have joined."""
     slots = [each.slot for each in found if each is not None]
@@ -123,22 +84,21 @@ class Slots:
 
     def __init__(self, workloads: Sequence[Workload], snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        self._resources: dict[tuple[str, str], list[ResourceFacts]] = defaultdict(list)
-        self._ordinals: dict[str, set[int]] = defaultdict(set)
-        self._most: dict[str, int | None] = {}
         self._rules: dict[str, Condition] = {}
         self._templates = Matcher(snapshot)
+        self._candidates: dict[tuple[str, str], list[ResourceFacts]] = defaultdict(list)
+        self._ordinals: dict[str, set[int]] = defaultdict(set)
         for each in snapshot.resources.values():
             if each.slot is not None:
-                self._resources[each.type, each.class_].append(each)
+                self._candidates[each.type, each.class_].append(each)
                 self._ordinals[each.slot.slot].add(each.slot.ordinal)
-                self._most[each.key] = each.slot.max_consumers
-        for ranked in self._resources.values():
-            ranked.sort(key=self._rank)
-        self._bound = {_place(each): each for each in snapshot.consumers}
-        self._users: dict[str, set[Place]] = defaultdict(set)
-        for consumer in _staying(workloads, snapshot):
-            self._users[consumer.key].add(_place(consumer))
+        self._ranked: set[tuple[str, str]] = set()
+        self._most: dict[str, int | None] = {}
+        own = [each for each in snapshot.consumers if each.application == snapshot.application]
+        self._bound = {_place(each): each for each in own}
+        self._used_before = {each.key for each in own}
+        self._users = Counter([each.key for each in snapshot.consumers])
+        self._users.subtract(_leaving(workloads, own))
 
     def bind(
         self,
@@ -149,22 +109,17 @@ class Slots:
         """Find the resource for an alias whose params are bound, or a slot for a new one."""
         wanted = self._wanted(workload, declaration, params or {})
         bound = self._bound.get(wanted.place)
-        if bound is not None:
-            self._users[bound.key].discard(wanted.place)
+        if bound is not None and _is_matched(bound):
+            self._users[bound.key] -= 1
             if self._sticks(bound, wanted, params):
                 return self._stay(bound.key, wanted)
-        ranked = self._ranked(wanted, bound.key if bound else "")
-        refusals = [self._refusal(each, wanted) for each in ranked]
-        taken = refusals.index(None) if None in refusals else None
-        explained = _explained(ranked, refusals, taken)
-        if taken is None:
-            slot = self._make(wanted)
-            key = slot_key(slot.slot, slot.ordinal)
-        else:
-            key = ranked[taken].key
-            self._most[key] = self._limit(key, wanted)
-            slot = _slot(ranked[taken], self._most[key])
-        self._users[key].add(wanted.place)
+        ranked = self._in_rank(wanted, bound.key if bound else "")
+        verdicts = [self._verdict(each, wanted) for each in ranked]
+        taken = verdicts.index(FITS) if FITS in verdicts else None
+        explained = self._explained(ranked, verdicts, taken, wanted)
+        slot = self._make(wanted) if taken is None else self._join(ranked[taken], wanted)
+        key = slot_key(slot.slot, slot.ordinal) if taken is None else ranked[taken].key
+        self._users[key] += 1
         return Found(key, slot, criteria(wanted.matching), *explained)
 
     def _wanted(
@@ -188,10 +143,8 @@ class Slots:
             slot=slot_of((here.organisation, here.environment), declaration, params),
             values=matched_values(matching, params),
             facts=facts,
+            matching=matching,
         )
-
-    def _rank(self, resource: ResourceFacts) -> tuple[bool, str, str]:
-        return (resource.owner_team != self._snapshot.team, resource.created_at, resource.key)
 
     def _sticks(
         self, bound: ConsumerFacts, wanted: Wanted, params: Mapping[str, Json] | None
@@ -205,19 +158,37 @@ class Slots:
             == (wanted.declaration.type, wanted.declaration.class_)
             and bound.mode == "match"
             and bound.matching == criteria(wanted.matching)
-            and _text(bound.params) == _text(params)
+            and json_text(bound.params) == json_text(params)
         )
 
     def _stay(self, key: str, wanted: Wanted) -> Found:
         resource = self._snapshot.resources[key]
-        self._users[key].add(wanted.place)
+        slot = self._join(resource, wanted)
+        self._users[key] += 1
         said = ConsideredResource(key, resource.name, resource.owner_team, True, STICKS)
-        return Found(key, _slot(resource, self._most[key]), criteria(wanted.matching), (said,))
+        return Found(key, slot, criteria(wanted.matching), (said,))
 
-    def _ranked(self, wanted: Wanted, present: str) -> list[ResourceFacts]:
-        ranked = self._resources[wanted.declaration.type, wanted.declaration.class_]
-        bound = [each for each in ranked if each.key == present]
-        return bound + [each for each in ranked if each.key != present] if bound else ranked
+    def _in_rank(self, wanted: Wanted, present: str) -> list[ResourceFacts]:
+        """Return the candidates, the best first; the bound one leads."""
+        type_class = (wanted.declaration.type, wanted.declaration.class_)
+        candidates = self._candidates[type_class]
+        if type_class not in self._ranked:
+            team = self._snapshot.team
+            candidates.sort(key=attrgetter("created_at", "key"))
+            others = [each for each in candidates if each.owner_team != team]
+            candidates[:] = [each for each in candidates if each.owner_team == team] + others
+            self._ranked.add(type_class)
+        if present not in self._used_before:
+            return candidates
+        return sorted(candidates, key=lambda each: each.key != present)
+
+    def _join(self, resource: ResourceFacts, wanted: Wanted) -> PlannedSlot:
+        """Lower how many may use a resource to what one more consumer of it asks for."""
+        slot = resource.slot
+        assert slot is not None  # noqa: S101 - only such resources are candidates
+        most = self._limit(resource.key, slot, wanted)
+        self._most[resource.key] = most
+        return replace(_planned(slot), max_consumers=most)
 
     def _make(self, wanted: Wanted) -> PlannedSlot:
         """Open the slot's next ordinal; those that come later may join what is made in it."""
@@ -228,7 +199,6 @@ class Slots:
         conditional = matching.sharing_policy == "conditional"
         slot = SlotFacts(wanted.slot, ordinal, matching.max_consumers, conditional)
         key = slot_key(wanted.slot, ordinal)
-        self._most[key] = matching.max_consumers
         type_class = (declaration.type, declaration.class_)
         if version := self._templates.match(*type_class, declaration.id or "").version:
             made = ResourceFacts(
@@ -248,119 +218,99 @@ class Slots:
                 slot=slot,
                 created_at=LAST,
             )
-            insort(self._resources[type_class], made, key=self._rank)
+            self._candidates[type_class].append(made)
+            self._ranked.discard(type_class)
         return PlannedSlot(slot.slot, ordinal, slot.max_consumers, conditional)
 
-    def _refusal(self, candidate: ResourceFacts, wanted: Wanted) -> Refusal | None:
-        if candidate.deleting:
-            return Refusal("being destroyed", lambda: "it is being destroyed")
-        others = candidate.owner_team != self._snapshot.team
-        if others and candidate.sharing_policy == CLOSED and not may_use(candidate, self._snapshot):
-            return Refusal(
-                "closed to other teams", lambda: "its owner has closed it to other teams"
-            )
+    def _verdict(self, candidate: ResourceFacts, wanted: Wanted) -> str:
+        """Say in a few words why a candidate is not taken, or FITS."""
         slot = candidate.slot
         assert slot is not None  # noqa: S101 - only such resources are candidates
-        if slot.slot != wanted.slot and (name := _difference(wanted, candidate.params)):
-            return Refusal(
-                f"another `{name}`",
-                lambda: (
-                    f"its `{name}` is {_shown(candidate.params, name)}, and "
-                    f"{_shown(wanted.values, name)} is wanted"
-                ),
-            )
+        if candidate.deleting:
+            return DELETING
+        if candidate.sharing_policy == CLOSED and not self._may_use(candidate):
+            return SHUT
+        if slot.slot != wanted.slot and (name := difference(wanted, candidate.params)):
+            return f"another `{name}`"
         if slot.conditional or wanted.matching.sharing_policy == "conditional":
-            refusal = self._rule_refusal(candidate, wanted)
-            if refusal is not None:
-                return refusal
-        limit, users = self._limit(candidate.key, wanted), len(self._users[candidate.key])
-        if limit is not None and users >= limit:
-            return Refusal("full", lambda: f"it is full: it has {users} of {limit} consumers")
-        return None
+            if not candidate.version.share_when:
+                return NO_RULE
+            if not self._rule_holds(candidate, wanted):
+                return BROKEN_RULE
+        most = self._limit(candidate.key, slot, wanted)
+        return FITS if most is None or self._users[candidate.key] < most else FULL
 
-    def _rule_refusal(self, candidate: ResourceFacts, wanted: Wanted) -> Refusal | None:
-        template, rule = candidate.version.template, candidate.version.share_when
-        if not rule:
-            return Refusal(
-                "no rule to share by",
-                lambda: f"its template {template} has no `share_when` to share it by",
-            )
+    def _sentence(self, candidate: ResourceFacts, verdict: str, wanted: Wanted) -> str:
+        """Say a verdict with all that belongs to it."""
+        slot, version = candidate.slot, candidate.version
+        assert slot is not None  # noqa: S101 - only such resources are candidates
+        if verdict == FULL:
+            most = self._limit(candidate.key, slot, wanted)
+            return f"it is full: it has {self._users[candidate.key]} of {most} consumers"
+        if verdict == NO_RULE:
+            return f"its template {version.template} has no `share_when` to share it by"
+        if verdict == BROKEN_RULE:
+            rule = version.share_when
+            return f"the rule of its template {version.template} does not hold: {rule}"
+        if verdict in SENTENCES:
+            return SENTENCES[verdict]
+        name = difference(wanted, candidate.params)
+        there, here = shown(candidate.params, name), shown(wanted.values, name)
+        return f"its `{name}` is {there}, and {here} is wanted"
+
+    def _may_use(self, candidate: ResourceFacts) -> bool:
+        own = candidate.owner_team == self._snapshot.team
+        return own or candidate.granted or candidate.key in self._used_before
+
+    def _rule_holds(self, candidate: ResourceFacts, wanted: Wanted) -> bool:
+        text = candidate.version.share_when
+        if text not in self._rules:
+            self._rules[text] = read_condition(text)
         resource = {
             **candidate.context,
             "params": candidate.params,
             "team": candidate.owner_team,
         }
-        if self._rule(rule).holds(consumer=wanted.facts, resource=resource):
-            return None
-        return Refusal(
-            "the rule does not hold",
-            lambda: f"the rule of its template {template} does not hold: {rule}",
-        )
+        return self._rules[text].holds(consumer=wanted.facts, resource=resource)
 
-    def _rule(self, text: str) -> Condition:
-        if text not in self._rules:
-            self._rules[text] = read_condition(text)
-        return self._rules[text]
-
-    def _limit(self, key: str, wanted: Wanted) -> int | None:
+    def _limit(self, key: str, slot: SlotFacts, wanted: Wanted) -> int | None:
         """Return how many may use a resource; nobody's wish but one's own counts if it is free."""
         own = wanted.matching.max_consumers
-        if not self._users[key]:
+        most = self._most.get(key, slot.max_consumers)
+        if most is None or not self._users[key]:
             return own
-        limits = [most for most in (self._most[key], own) if most is not None]
-        return min(limits, default=None)
+        return most if own is None else min(most, own)
 
-
-def _explained(
-    ranked: Sequence[ResourceFacts], refusals: Sequence[Refusal | None], taken: int | None
-) -> tuple[tuple[ConsideredResource, ...], dict[str, int]]:
-    """Tell of the best-ranked one by one, always of the one that is taken, and count the others."""
-    told = list(range(min(len(ranked), MOST_LISTED)))
-    if taken is not None and taken not in told:
-        told[-1] = taken
-    listed = tuple(_considered(ranked[at], refusals[at], at == taken) for at in told)
-    counted: Counter[str] = Counter()
-    for at in set(range(len(ranked))).difference(told):
-        refusal = refusals[at]
-        counted[OUTRANKED if refusal is None else refusal.kind] += 1
-    return listed, dict(sorted(counted.items()))
-
-
-def _considered(
-    candidate: ResourceFacts, refusal: Refusal | None, chosen: bool
-) -> ConsideredResource:
-    if chosen:
-        reason = "the best-ranked that fits"
-    else:
-        reason = OUTRANKED if refusal is None else refusal.sentence()
-    return ConsideredResource(candidate.key, candidate.name, candidate.owner_team, chosen, reason)
-
-
-def _difference(wanted: Wanted, params: Mapping[str, Json]) -> str:
-    """Return the first matched param whose value is another one, or ""."""
-    names: Iterable[str] = wanted.values
-    if wanted.matching.match_on is None and params.keys() != wanted.values.keys():
-        names = sorted({*wanted.values, *params})
-    for name in names:
-        one, other = wanted.values.get(name), params.get(name)
-        # Compared as JSON too, because Python takes 1 and true for equal.
-        if one != other or _text(one) != _text(other):
-            return name
-    return ""
+    def _explained(
+        self,
+        ranked: Sequence[ResourceFacts],
+        verdicts: Sequence[str],
+        taken: int | None,
+        wanted: Wanted,
+    ) -> tuple[tuple[ConsideredResource, ...], dict[str, int]]:
+        """Tell of the best-ranked one by one, always of the taken one, and count the others."""
+        told = list(range(min(len(ranked), MOST_LISTED)))
+        if taken is not None and taken not in told:
+            told[-1] = taken
+        listed = []
+        for at in told:
+            each = ranked[at]
+            reason = TAKEN if at == taken else self._sentence(each, verdicts[at], wanted)
+            listed.append(
+                ConsideredResource(each.key, each.name, each.owner_team, at == taken, reason)
+            )
+        counted = Counter(verdicts)
+        counted.subtract(verdicts[at] for at in told)
+        left_out = {SENTENCES[FITS] if each == FITS else each: counted[each] for each in counted}
+        return tuple(listed), {each: left_out[each] for each in sorted(left_out) if left_out[each]}
 
 
 def _planned(slot: SlotFacts) -> PlannedSlot:
     return PlannedSlot(slot.slot, slot.ordinal, slot.max_consumers, slot.conditional)
 
 
-def _slot(resource: ResourceFacts, most: int | None) -> PlannedSlot:
-    slot = resource.slot
-    assert slot is not None  # noqa: S101 - only such resources are candidates
-    return replace(_planned(slot), max_consumers=most)
-
-
-def _staying(workloads: Sequence[Workload], snapshot: Snapshot) -> Iterable[ConsumerFacts]:
-    """Walk the consumers but for the aliases that the given workloads do not match any more."""
+def _leaving(workloads: Sequence[Workload], own: Iterable[ConsumerFacts]) -> Iterator[str]:
+    """Walk the keys that aliases of the given workloads leave without being matched any more."""
     matched = {
         workload.name: {
             alias
@@ -369,19 +319,16 @@ def _staying(workloads: Sequence[Workload], snapshot: Snapshot) -> Iterable[Cons
         }
         for workload in workloads
     }
-    for each in snapshot.consumers:
-        own = each.application == snapshot.application
-        if not own or each.alias in matched.get(each.workload, (each.alias,)):
-            yield each
+    for each in own:
+        if each.workload in matched and not (
+            each.alias in matched[each.workload] and _is_matched(each)
+        ):
+            yield each.key
+
+
+def _is_matched(consumer: ConsumerFacts) -> bool:
+    return consumer.mode == "match"
 
 
 def _place(consumer: ConsumerFacts) -> Place:
     return consumer.application, consumer.workload, consumer.alias
-
-
-def _shown(params: Mapping[str, Json], name: str) -> str:
-    return _text(params[name]) if name in params else "not set"
-
-
-def _text(value: Json) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
