@@ -85,7 +85,8 @@ def questions_of(
         if present is None or present.deleting or present.owner_team == snapshot.team:
             continue
         mine = [binding for binding in bindings if binding.key == planned.key]
-        question = _about(planned, present, mine, snapshot, leaves=kind != "deploy")
+        leaves = kind != "deploy" or (not mine and _uses(present, snapshot))
+        question = _about(planned, present, mine, snapshot, leaves=leaves)
         if question is not None:
             asked.append(question)
     return tuple(asked)
@@ -160,11 +161,11 @@ def _about(
 
 def may_use(present: ResourceFacts, snapshot: Snapshot) -> bool:
     """Tell whether the application needs not ask: it was allowed to, or uses the resource already."""
-    return (
-        present.granted
-        or present.sharing_policy == OPEN
-        or any(
-            each.key == present.key and each.application == snapshot.application
-            for each in snapshot.consumers
-        )
+    return present.granted or present.sharing_policy == OPEN or _uses(present, snapshot)
+
+
+def _uses(present: ResourceFacts, snapshot: Snapshot) -> bool:
+    return any(
+        each.key == present.key and each.application == snapshot.application
+        for each in snapshot.consumers
     )

@@ -8,17 +8,16 @@ from typing import Any
 from django.utils import timezone
 
 from provisioning.models import (
-    ConsumerState,
     Deployment,
     Resource,
-    ResourceConsumer,
     ResourceDependency,
     ResourceState,
     StepAction,
     Workload,
 )
-from provisioning.planning.plan import Action, Plan, PlannedBinding, PlannedResource
+from provisioning.planning.plan import Action, Plan, PlannedResource
 from provisioning.services import transitions
+from provisioning.services.deployments.consumers import write_consumers
 
 LEFT_AS_THEY_ARE = (Action.RELEASE, Action.DESTROY)
 
@@ -43,7 +42,7 @@ def write_desired(
     _update(deployment, [planned for planned in wanted if planned.key in resources], resources)
     _mark_changing(deployment, plan, by_key, actor)
     _write_dependencies(wanted, by_key)
-    _write_consumers(deployment, plan, by_key, workloads, actor)
+    write_consumers(deployment, plan, by_key, workloads, actor)
     return by_key
 
 
@@ -86,7 +85,14 @@ def _update(
 
 
 _SLOT_FIELDS = ("match_slot", "slot_ordinal", "max_consumers", "share_conditionally")
-_DESIRED_FIELDS = (*_SLOT_FIELDS, "template_version_id", "params", "context", "spec_digest", "deletion_policy")
+_DESIRED_FIELDS = (
+    *_SLOT_FIELDS,
+    "template_version_id",
+    "params",
+    "context",
+    "spec_digest",
+    "deletion_policy",
+)
 
 
 def _desired(planned: PlannedResource) -> dict[str, Any]:
@@ -144,89 +150,3 @@ def _write_dependencies(
         unique_fields=["source", "target"],
         update_fields=["kind"],
     )
-
-
-def _write_consumers(
-    deployment: Deployment,
-    plan: Plan,
-    resources: Mapping[str, Resource],
-    workloads: Mapping[str, Workload],
-    actor: str,
-) -> None:
-    """Release what the plan releases, move what it binds elsewhere, and add what it binds anew."""
-    active = {
-        (consumer.workload.name, consumer.alias): consumer
-        for consumer in ResourceConsumer.objects.select_for_update(no_key=True, of=("self",))
-        .select_related("workload")
-        .filter(workload__in=workloads.values(), state=ConsumerState.ACTIVE)
-        .order_by("pk")
-    }
-    pending = {
-        (consumer.workload.name, consumer.alias): consumer
-        for consumer in ResourceConsumer.objects.select_for_update(no_key=True, of=("self",))
-        .select_related("workload")
-        .filter(deployment=deployment, state=ConsumerState.PENDING)
-        .order_by("pk")
-    }
-    allowed: list[ResourceConsumer] = []
-    leaving = {(release.workload, release.alias) for release in plan.releases}
-    joining: list[ResourceConsumer] = []
-    for binding in plan.bindings:
-        place = (binding.workload, binding.alias)
-        resource = resources[binding.key]
-        consumer = active.get(place)
-        if consumer is not None and consumer.resource_id == resource.pk:
-            _keep(consumer, binding)
-            leaving.discard(place)
-            continue
-        if consumer is not None:
-            leaving.add(place)
-        asked = pending.get(place)
-        if asked is not None and asked.resource_id == resource.pk:
-            _keep(asked, binding)
-            allowed.append(pending.pop(place))
-            continue
-        joining.append(
-            ResourceConsumer(
-                resource=resource,
-                workload=workloads[binding.workload],
-                deployment=deployment,
-                alias=binding.alias,
-                **_asked(binding),
-            )
-        )
-    transitions.move_all(
-        [active[place] for place in sorted(leaving) if place in active],
-        ConsumerState.RELEASED,
-        actor=actor,
-        deployment=deployment,
-        ended_at=timezone.now(),
-    )
-    transitions.move_all(
-        list(pending.values()),
-        ConsumerState.WITHDRAWN,
-        actor=actor,
-        reason="The changed plan binds it to another resource.",
-        deployment=deployment,
-        ended_at=timezone.now(),
-    )
-    transitions.move_all(allowed, ConsumerState.ACTIVE, actor=actor, deployment=deployment)
-    transitions.begin(joining, ConsumerState.ACTIVE, actor=actor, deployment=deployment)
-
-
-def _asked(binding: PlannedBinding) -> dict[str, Any]:
-    return {
-        "mode": binding.mode,
-        "params": None if binding.params is None else dict(binding.params),
-        "depends_on": list(binding.depends_on),
-        "priority": binding.priority,
-        "matching": None if binding.matching is None else dict(binding.matching),
-    }
-
-
-def _keep(consumer: ResourceConsumer, binding: PlannedBinding) -> None:
-    asked = _asked(binding)
-    if any(getattr(consumer, field) != value for field, value in asked.items()):
-        for field, value in asked.items():
-            setattr(consumer, field, value)
-        consumer.save(update_fields=list(asked))

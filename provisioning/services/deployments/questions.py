@@ -27,6 +27,11 @@ from provisioning.planning.plan import Plan
 from provisioning.planning.questions import Question
 from provisioning.score import workload as score
 from provisioning.services import transitions
+from provisioning.services.deployments.consumers import (
+    by_place,
+    new_consumer,
+    withdraw_elsewhere,
+)
 
 
 def ask(
@@ -138,53 +143,26 @@ def _write_pending_consumers(
     joined = {question.key for question in missing if question.joins}
     bindings = [binding for binding in plan.bindings if binding.key in joined]
     rows = _workload_rows(deployment, workloads, {binding.workload for binding in bindings})
-    noted = _noted(deployment, plan, resources, actor)
+    noted = by_place(
+        ResourceConsumer.objects.filter(deployment=deployment, state=ConsumerState.PENDING)
+    )
+    bound = {
+        (each.workload, each.alias): resources[each.key].pk
+        for each in plan.bindings
+        if each.key in resources
+    }
+    stale = [place for place, each in noted.items() if bound.get(place) != each.resource_id]
+    withdraw_elsewhere([noted.pop(place) for place in stale], actor)
     transitions.begin(
         [
-            ResourceConsumer(
-                resource=resources[binding.key],
-                workload=rows[binding.workload],
-                deployment=deployment,
-                alias=binding.alias,
-                mode=binding.mode,
-                params=None if binding.params is None else dict(binding.params),
-                depends_on=list(binding.depends_on),
-                priority=binding.priority,
-            )
-            for binding in bindings
-            if (binding.workload, binding.alias) not in noted
+            new_consumer(deployment, each, resources[each.key], rows[each.workload])
+            for each in bindings
+            if (each.workload, each.alias) not in noted
         ],
         ConsumerState.PENDING,
         actor=actor,
         deployment=deployment,
     )
-
-
-def _noted(
-    deployment: Deployment, plan: Plan, resources: Mapping[str, Resource], actor: str
-) -> set[tuple[str, str]]:
-    """Return the (workload, alias) that are pending already; withdraw those bound elsewhere now."""
-    bound = {
-        (binding.workload, binding.alias): resources[binding.key].pk
-        for binding in plan.bindings
-        if binding.key in resources
-    }
-    pending = list(
-        ResourceConsumer.objects.select_for_update(no_key=True, of=("self",))
-        .select_related("workload")
-        .filter(deployment=deployment, state=ConsumerState.PENDING)
-        .order_by("pk")
-    )
-    noted = {(each.workload.name, each.alias): each for each in pending}
-    stale = [each for place, each in noted.items() if bound.get(place) != each.resource_id]
-    transitions.move_all(
-        stale,
-        ConsumerState.WITHDRAWN,
-        actor=actor,
-        reason="The changed plan binds it to another resource.",
-        ended_at=timezone.now(),
-    )
-    return {place for place, each in noted.items() if each.state == ConsumerState.PENDING}
 
 
 def _workload_rows(

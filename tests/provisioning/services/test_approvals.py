@@ -158,6 +158,33 @@ def test_leaving_asks_nobody(owned: Place, bob: User, charlie: User) -> None:
     assert consumers("active") == [("shop", "cache")]
 
 
+def test_no_longer_naming_a_resource_asks_nobody(owned: Place, bob: User, charlie: User) -> None:
+    owned.done(approve(approval=ask(owned, bob), actor=charlie))
+
+    left = owned.deploy("  db:\n    type: database\n", application="billing")
+
+    assert left.status == "succeeded"
+    assert consumers("active") == [("shop", "cache"), ("billing", "db")]
+
+
+def test_an_approved_deployment_starts_after_the_one_it_waits_for(
+    owned: Place, bob: User, charlie: User
+) -> None:
+    first = owned.submit("  db:\n    type: database\n", application="billing", actor=bob)
+    approval = ask(owned, bob, "  db:\n    type: database\n" + SHARED)
+
+    deployment = approve(approval=approval, actor=charlie)
+    assert (deployment.status, deployment.status_reason) == (
+        "waiting",
+        f"Waiting for deployment {first.pk} of the same application and environment.",
+    )
+    assert consumers("pending") == [("billing", "cache")]
+    work("default")
+
+    assert fresh(deployment).status == "succeeded"
+    assert ("billing", "cache") in consumers("active")
+
+
 def test_a_refusal_ends_the_deployment_with_the_comment(
     owned: Place, bob: User, charlie: User
 ) -> None:
@@ -190,7 +217,9 @@ def test_only_owners_of_the_asked_team_decide(
     approval = ask(owned, bob)
 
     for decide in (approve, reject):
-        with pytest.raises(NotAllowedError, match=r"owners of the team shop-team \(charlie\) and for"):
+        with pytest.raises(
+            NotAllowedError, match=r"owners of the team shop-team \(charlie\) and for"
+        ):
             decide(approval=approval, actor=alice, comment="I like it.")
     assert fresh(approval.deployment).status == "pending_approval"
     assert consumers("pending") == [("billing", "cache")]
