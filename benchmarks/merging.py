@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from provisioning.planning.merging import Claims, Wish, claims_of, combine, rules_of, settle, unmet
 
 CONSUMERS = 500
 ROUNDS = 20
-RULES = {
+RULES: dict[str, Any] = {
     "tier": {"rule": "maximum", "order": ["Standard", "Premium"]},
     "databases": {"rule": "union", "key": "name", "limit": 500},
     "env": {"rule": "union", "limit": 2_000},
