@@ -11,7 +11,7 @@ from typing import Any
 from provisioning.score.workload import Json, Matching, ResourceDeclaration
 
 SLOT_LENGTH = 40
-SCALARS = (str, int, float, bool, type(None))
+SCALARS = frozenset({str, int, float, bool, type(None)})
 Place = tuple[str, str, str]
 """(application, workload, alias) of a consumer."""
 
@@ -62,18 +62,14 @@ def difference(wanted: Wanted, params: Mapping[str, Json]) -> str:
     values = wanted.values
     for name, value in values.items():
         other = params.get(name)
-        if value != other or not _same_type(value, other):
+        # Python takes 1 and true for equal, also inside lists and maps.
+        if value != other or type(value) is not type(other):
+            return name
+        if type(value) not in SCALARS and json_text(value) != json_text(other):
             return name
     if wanted.matching.match_on is None and len(params) != len(values):
         return next((name for name in sorted(params) if name not in values), "")
     return ""
-
-
-def _same_type(one: Json, other: Json) -> bool:
-    """Tell equal values apart that are not the same in JSON: Python takes 1 and true for equal."""
-    if type(one) in SCALARS:
-        return type(one) is type(other)
-    return json_text(one) == json_text(other)
 
 
 def shown(params: Mapping[str, Json], name: str) -> str:

@@ -237,6 +237,8 @@ class Slots:
                 return NO_RULE
             if not self._rule_holds(candidate, wanted):
                 return BROKEN_RULE
+        if slot.max_consumers is None and wanted.matching.max_consumers is None and not self._most:
+            return FITS
         most = self._limit(candidate.key, slot, wanted)
         return FITS if most is None or self._users[candidate.key] < most else FULL
 
