@@ -7,8 +7,8 @@ from django.core import checks
 
 from conductor import environment
 
-FOR_DRIVERS = "CONDUCTOR_DRIVER_ENV_"
-"""What follows this is a variable's name of the operator's own choice, for the drivers' tools."""
+CHOSEN_BY_OPERATORS = ("CONDUCTOR_DRIVER_ENV_", "CONDUCTOR_SECRET_")
+"""What follows one of these is a name of the operator's own choice, for drivers and params."""
 
 
 class ConductorConfig(AppConfig):
@@ -29,5 +29,5 @@ def check_environment(**_: Any) -> list[checks.CheckMessage]:
             id="conductor.W001",
         )
         for name, likely in environment.unknown("CONDUCTOR_")
-        if not name.startswith(FOR_DRIVERS)
+        if not name.startswith(CHOSEN_BY_OPERATORS)
     ]

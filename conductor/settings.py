@@ -191,7 +191,7 @@ CONDUCTOR_WORKERS = environment.integer("CONDUCTOR_WORKERS", 2, minimum=1, maxim
 CONDUCTOR_LEASE_SECONDS = environment.integer("CONDUCTOR_LEASE_SECONDS", 20, minimum=1, maximum=600)
 CONDUCTOR_APPROVAL_DAYS = environment.integer("CONDUCTOR_APPROVAL_DAYS", 7, minimum=1, maximum=365)
 CONDUCTOR_TERRAFORM = environment.text("CONDUCTOR_TERRAFORM", "terraform")
-environment.leave("CONDUCTOR_TERRAFORM_CONFIG", "CONDUCTOR_FAKE_LEDGER")
+environment.leave("CONDUCTOR_TERRAFORM_CONFIG", "CONDUCTOR_FAKE_LEDGER", "CONDUCTOR_SECRETS_DIR")
 CONDUCTOR_WORK_DIR = Path(environment.text("CONDUCTOR_WORK_DIR", str(VAR_DIR / "work"))).absolute()
 CONDUCTOR_CATALOG = Path(
     environment.text("CONDUCTOR_CATALOG", str(BASE_DIR / "catalog"))

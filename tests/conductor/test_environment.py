@@ -127,8 +127,11 @@ def test_web_process_pools_and_workers_keep_one_connection(
 def test_misspelt_variable_is_named_with_the_likely_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONDUCTOR_WORKRES", "4")
     monkeypatch.setenv("CONDUCTOR_DRIVER_ENV_AWS_REGION", "eu-north-1")
+    monkeypatch.setenv("CONDUCTOR_SECRET_DB", "x")
+    monkeypatch.setenv("CONDUCTOR_SECRETS_DIR", "/run/secrets")
     warnings = {warning.msg: warning.hint for warning in check_environment()}
     assert "AWS_REGION" not in str(warnings)
+    assert "CONDUCTOR_SECRET" not in str(warnings)
     message = "The environment variable CONDUCTOR_WORKRES is not a setting of Conductor."
     assert warnings[message] == "Did you mean CONDUCTOR_WORKERS?"
 

@@ -361,8 +361,10 @@ def test_secret_written_as_text_is_refused():
         (
             10,
             "`token` is a secret of the template database 1.0.0 and must not stand in a file.",
-            "take it from another resource's output: ${resources.….…}, or from the worker: "
-            "{secretref: env:…}",
+            (
+                "take it from another resource's output: ${resources.….…}, or from the worker: "
+                "{secretref: env:…}"
+            ),
         )
     ]
 

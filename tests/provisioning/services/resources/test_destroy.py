@@ -7,6 +7,8 @@ from django.contrib.auth.models import User
 
 from provisioning.models import AuditEvent, Deployment, Resource, ResourceConsumer, Step
 from provisioning.planning.maintenance import HeldResourceError
+from provisioning.planning.plan import PlanError
+from provisioning.services.deployments import confirm_deployment
 from provisioning.services.people import NotAllowedError, system_user
 from provisioning.services.resources.destroy import (
     MissingReasonError,
@@ -96,10 +98,8 @@ def test_force_destroys_breaks_the_consumers_and_is_audited(place: Place, ledger
         None,
         "succeeded",
     )
-    assert deployment.plan["blast_radius"] == {
-        "frontend-1": ["database.default#shared-db"],
-        "frontend-2": ["database.default#shared-db"],
-    } or set(deployment.plan["blast_radius"]) == {"frontend-1", "frontend-2"}
+    uid = deployment.plan["resources"][0]["uid"]
+    assert deployment.plan["blast_radius"] == {"frontend-1": [uid], "frontend-2": [uid]}
     assert place.steps(deployment) == {KEY: ("destroy", "succeeded", True)}
     assert place.states() == {KEY: "deleted"}
     assert set(ResourceConsumer.objects.values_list("state", flat=True)) == {"broken"}
@@ -220,3 +220,55 @@ def test_it_waits_for_work_on_the_resource_and_looks_again(place: Place, ledger:
     place.done(deployment)
     assert deployment.status == "succeeded"
     assert place.states() == {KEY: "deleted"}
+
+
+def test_a_consumer_that_came_while_it_waited_has_to_be_confirmed(place: Place) -> None:
+    place.deploy(SHARED)
+    place.submit(SHARED + "    params: {size: 2}\n")
+    deployment = destroy_resource(
+        resource=place.resource(KEY), actor=system_user(), force=True, reason="Breached."
+    )
+    place.submit(SHARED, application="late")
+
+    place.done(deployment)
+
+    assert deployment.status == "pending_confirmation"
+    assert place.states() == {KEY: "active"}
+    assert set(ResourceConsumer.objects.values_list("state", flat=True)) == {"active"}
+    place.done(confirm_deployment(deployment=deployment, actor=system_user()))
+    assert place.states() == {KEY: "deleted"}
+    assert set(ResourceConsumer.objects.values_list("state", flat=True)) == {"broken"}
+
+
+def test_a_destroy_that_waited_fails_if_somebody_has_come(place: Place, ledger: Path) -> None:
+    place.deploy(SHARED)
+    place.submit(SHARED + "    params: {size: 2}\n")
+    ResourceConsumer.objects.update(state="released")
+    deployment = destroy_resource(resource=place.resource(KEY), actor=system_user())
+    assert deployment.status == "waiting"
+    ResourceConsumer.objects.update(state="active")
+
+    place.done(deployment)
+
+    assert deployment.status == "failed"
+    assert "referenced by: shop/web" in deployment.status_reason
+    assert place.states() == {KEY: "active"}
+    assert "destroy" not in ledger.read_text()
+
+
+def test_what_needs_the_destroyed_is_refused_until_its_maker_comes_back(place: Place) -> None:
+    place.deploy(DEPENDENT)
+    joins = "  policy:\n    type: policy\n    reference: {mode: shared, name: policy}\n"
+    place.deploy(joins, application="other")
+    place.done(
+        destroy_resource(
+            resource=place.resource(KEY), actor=system_user(), force=True, reason="Breached."
+        )
+    )
+
+    with pytest.raises(PlanError, match="policy needs shared-db, which has been destroyed") as told:
+        place.submit(joins, application="other")
+
+    assert told.value.problems[0].hint == "deploy shop again first, which makes it"
+    assert place.deploy(DEPENDENT).status == "succeeded"
+    assert place.deploy(joins, application="other").status == "succeeded"
