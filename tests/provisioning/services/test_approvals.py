@@ -94,6 +94,19 @@ def test_using_another_teams_resource_asks_its_owners(owned: Place, bob: User) -
     assert timedelta(days=6.9) < approval.expires_at - timezone.now() < timedelta(days=7.1)
 
 
+@pytest.mark.parametrize("way", ["sharing: shared", "reference: {mode: existing, id: %s}"])
+def test_every_way_to_another_teams_resource_asks(owned: Place, bob: User, way: str) -> None:
+    owned.deploy("  found:\n    type: cache\n    sharing: shared\n")
+    resource = Resource.objects.exclude(key=CACHE).get()
+    wanted = way % resource.pk if "%" in way else way
+
+    approval = ask(owned, bob, f"  mine:\n    type: cache\n    {wanted}\n")
+
+    assert (approval.resource, approval.asks["joins"]) == (resource, True)
+    assert consumers("pending") == [("billing", "mine")]
+    assert not approval.deployment.steps.exists()
+
+
 def test_nothing_starts_until_the_owners_have_answered(owned: Place, bob: User) -> None:
     deployment = ask(owned, bob, USED).deployment
 

@@ -95,6 +95,15 @@ def test_a_revoked_consumers_resources_get_no_new_outputs(
     assert DB not in shared.steps(changed)
 
 
+def test_what_a_revoked_consumer_has_left_can_be_torn_down(
+    shared: Place, consumer: ResourceConsumer, charlie: User
+) -> None:
+    revoke(consumer=consumer, reason="over", actor=charlie)
+
+    assert shared.teardown("billing").status == "succeeded"
+    assert shared.states() == {CACHE: "active", DB: "deleted"}
+
+
 def test_a_revoked_consumer_has_to_ask_again(
     shared: Place, consumer: ResourceConsumer, bob: User, charlie: User
 ) -> None:
