@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.db import models
 from django.db.models import Q
 
-from provisioning.models.organisation import Application, Environment
+from provisioning.models.organisation import Application, Environment, Team
 from provisioning.models.resources import Resource
 
 
@@ -86,8 +86,14 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
     """Deployments, chosen by who asks."""
 
     def visible_to(self, user: User) -> Self:
-        """Keep those of the person's teams' applications; staff see all."""
-        return self if user.is_staff else self.filter(application__team__memberships__user=user)
+        """Keep those of their teams' applications, and maintenance of their teams' resources.
+
+        Staff see all.
+        """
+        if user.is_staff:
+            return self
+        teams = Team.objects.filter(memberships__user=user)
+        return self.filter(Q(application__team__in=teams) | Q(resource__owner_team__in=teams))
 
 
 class Deployment(models.Model):
