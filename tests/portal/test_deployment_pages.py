@@ -207,6 +207,7 @@ def test_queries_do_not_grow_with_the_resources(
     resources = "".join(f"  db{number}:\n    type: postgres\n" for number in range(6))
     deployment = shop.deploy(resources)
 
-    with django_assert_max_num_queries(7):  # session, user, deployment, steps, resources + 2
+    # session, user, deployment, approvals, steps, resources + 2
+    with django_assert_max_num_queries(8):
         browser.get(f"/deployments/{deployment.pk}/")
     assert Deployment.objects.count() == 1
