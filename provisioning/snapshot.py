@@ -219,9 +219,7 @@ def _resources(environment: Environment, application: Application | None) -> lis
 def _slot(row: Resource) -> SlotFacts | None:
     if row.slot_ordinal is None:
         return None
-    return SlotFacts(
-        row.match_slot, row.slot_ordinal, row.max_consumers, row.share_conditionally
-    )
+    return SlotFacts(row.match_slot, row.slot_ordinal, row.max_consumers, row.share_conditionally)
 
 
 def _troubles(environment: Environment) -> dict[UUID, str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from provisioning.graph.build import CycleError, order
 from provisioning.planning.facts import Snapshot
 from provisioning.planning.naming import resource_key
 from provisioning.planning.references import bind, bound_text, literal_text
-from provisioning.planning.slots import Found, Slots
+from provisioning.planning.slots import Found, Slots, slot_after
 from provisioning.score.placeholders import (
     PlaceholderError,
     as_text,
@@ -78,7 +78,32 @@ def requirements_of(
                 keys[alias] = found.key
                 bound[alias] = replace(bound[alias], key=found.key, found=found)
         requirements += [bound[alias] for alias in sorted(bound)]
+    problems += _crowding(requirements, workloads, snapshot)
     return requirements
+
+
+def _crowding(
+    requirements: Sequence[Requirement], workloads: Sequence[Workload], snapshot: Snapshot
+) -> Iterator[Problem]:
+    """Refuse to bind by id to a resource that has as many consumers as it may."""
+    by_id = [each for each in requirements if each.declaration.binding.mode == "existing"]
+    covered = {workload.name for workload in workloads}
+    for each in by_id:
+        together = [other.found for other in requirements if other.key == each.key]
+        slot = slot_after(snapshot.resources[each.key], together)
+        if slot is None or slot.max_consumers is None:
+            continue
+        staying = sum(
+            consumer.key == each.key
+            and (consumer.application != snapshot.application or consumer.workload not in covered)
+            for consumer in snapshot.consumers
+        )
+        if staying + len(together) > slot.max_consumers:
+            yield each.problem(
+                f"{each.key} may have {slot.max_consumers} consumers, and has {staying} besides.",
+                below="reference",
+                hint="ask by the same criteria to get the next of its slot",
+            )
 
 
 def _order(workload: Workload, keys: Mapping[str, str], problems: list[Problem]) -> list[str]:
