@@ -100,6 +100,7 @@ def _submit(form: SubmitSerializer, actor: User) -> Deployment:
         actor=actor,
         commit=data["commit"],
         upgrade=data["upgrade"],
+        shrink=data["shrink"],
     )
 
 

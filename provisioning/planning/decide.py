@@ -118,6 +118,8 @@ def _left(
     for key in sorted((leaving & by_key.keys() & snapshot.resources.keys()) - required):
         now = desired.get(key)
         present = snapshot.resources[key]
+        if present.deleting:
+            continue
         context = now.context if now else present.context
         settled = without_leaving(present, by_key[key], snapshot, context)
         if settled.spec_digest != present.spec_digest:

@@ -53,6 +53,22 @@ def test_a_deployment_is_accepted_and_can_be_looked_at(api: APIClient, alice: Us
     ]
 
 
+def test_shrinking_is_asked_for(api: APIClient) -> None:
+    answer = api.post(URL, {**REQUEST, "shrink": True})
+
+    assert answer.status_code == 202
+    assert Deployment.objects.get().shrink is True
+
+
+def test_a_teardown_takes_no_shrink(api: APIClient) -> None:
+    asked = {"kind": "teardown", "application": "shop", "environment": "dev", "shrink": True}
+
+    answer = api.post(URL, asked)
+
+    assert (answer.status_code, answer.json()) == (400, {"shrink": ["A teardown takes none."]})
+    assert not Deployment.objects.exists()
+
+
 def test_the_end_is_seen_and_no_secret_is(api: APIClient, shop: Place) -> None:
     number = api.post(URL, REQUEST).json()["id"]
     shop.done(Deployment.objects.get())
