@@ -213,6 +213,7 @@ def test_audit_events_can_be_neither_changed_nor_deleted(sql: str) -> None:
         {"version": "9.9.9"},
         {"uses": ["workloads"]},
         {"deletion_policy": "retain"},
+        {"grace_seconds": 5},
         {"merge_rules": {"size": {"rule": "maximum"}}},
         {"shrink": "never"},
         {"share_when": "True"},
