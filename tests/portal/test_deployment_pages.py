@@ -211,3 +211,14 @@ def test_queries_do_not_grow_with_the_resources(
     with django_assert_max_num_queries(8):
         browser.get(f"/deployments/{deployment.pk}/")
     assert Deployment.objects.count() == 1
+
+
+def test_the_page_says_whose_wish_is_not_met(browser: Client, shop: Place) -> None:
+    shop.template("queue", merge_rules={"runtime": {"rule": "priority"}})
+    wish = "  jobs:\n    type: queue\n    reference: {mode: shared, name: jobs}\n"
+    shop.deploy(wish + "    priority: 5\n    params: {runtime: '20'}\n", workload="api")
+    deployment = shop.deploy(wish + "    params: {runtime: '18'}\n")
+
+    html = text_of(browser, f"/deployments/{deployment.pk}/")
+
+    assert "Not as shop/web.jobs asks: <code>runtime</code> is" in html
