@@ -13,7 +13,13 @@ OWN_DOT = "\0"
 PLACEHOLDER = re.compile(r"\$(?:(?P<escaped>\$(?:\{[^}]*\})?)|\{(?P<text>[^}]*)\})")
 # `/` stands in the names of annotations, `#` in the keys of resources that bound references name.
 WELL_FORMED = re.compile(r"(?:[A-Za-z0-9_/#-]|\\\.)+(?:\.(?:[A-Za-z0-9_/#-]|\\\.)+)+")
-ESCAPED_IN_JSON = {"<": r"\u003c", ">": r"\u003e", "&": r"\u0026"}
+ESCAPED_IN_JSON = {
+    "<": r"\u003c",
+    ">": r"\u003e",
+    "&": r"\u0026",
+    "\u2028": r"\u2028",
+    "\u2029": r"\u2029",
+}
 
 
 class PlaceholderError(ConductorError):
@@ -129,12 +135,13 @@ def _substitute_text(
 def as_text(value: Json) -> str:
     """Write an output the way a placeholder shows it: text as itself, the rest as Go writes JSON.
 
-    Go sorts keys, writes 2.0 as 2 and escapes the characters that HTML treats specially.
+    Go sorts keys, writes 2.0 as 2 and escapes the characters that HTML and JavaScript treat
+    specially.
     """
     if isinstance(value, str):
         return value
     text = json.dumps(_whole(value), separators=(",", ":"), sort_keys=True, ensure_ascii=False)
-    return re.sub("[<>&]", lambda match: ESCAPED_IN_JSON[match[0]], text)
+    return re.sub("[<>&\u2028\u2029]", lambda match: ESCAPED_IN_JSON[match[0]], text)
 
 
 def _whole(value: Json) -> Json:

@@ -274,6 +274,23 @@ def test_render_embeds_files_if_asked(folder: Path) -> None:
     )
 
 
+def test_render_tells_a_reference_of_an_embedded_file_that_has_no_resource(folder: Path) -> None:
+    (folder / "note.txt").write_text("${resources.nowhere.host}")
+    (folder / "shop.yaml").write_text(
+        "apiVersion: score.dev/v1b1\nmetadata: {name: shop}\ncontainers:\n  main:\n"
+        "    image: x\n    files:\n      /note: {source: note.txt}\n"
+    )
+
+    assert run("render", "shop.yaml", outputs(folder, {}), "--embed-files") == (
+        1,
+        "",
+        (
+            "shop.yaml:7:14: The placeholder ${resources.nowhere.host} does not resolve to a resource: "
+            'there is no resource with name "nowhere".\n'
+        ),
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import pickle
 
 import pytest
@@ -318,3 +319,25 @@ def test_an_application_has_its_workloads_in_order_of_their_names() -> None:
     other = WHOLE.replace("shop", "alpha")
 
     assert [w.name for w in parse_application([("b", WHOLE), ("a", other)])] == ["alpha", "shop"]
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("type", "it has 2 to 63 of A-Z, a-z, 0-9 and -, and neither starts nor ends with -"),
+        (
+            "id",
+            "it has 2 to 63 of a-z, 0-9, - and ., and starts and ends with a letter or a digit",
+        ),
+    ],
+)
+def test_a_word_of_the_wrong_form_is_told_the_form(key: str, hint: str) -> None:
+    values = {"type": "postgres", key: "X_"}
+    text = (
+        "apiVersion: score.dev/v1b1\nmetadata: {name: web}\ncontainers: {main: {image: x}}\n"
+        f"resources: {{db: {json.dumps(values)}}}\n"
+    )
+
+    _, [problem] = parse(text)
+
+    assert (problem.path, problem.hint) == (f"resources.db.{key}", hint)
