@@ -259,8 +259,8 @@ def test_shared_name_of_another_type_is_refused():
     text = score("web", SHARED.replace("type: database", "type: queue"))
 
     assert refusal(text, snapshot)[0][1] == (
-        "`common` asks for queue.default, but shared/common is database.default, made by "
-        "application shop."
+        "`common` of workload web of application mail asks for queue.default, but shared/common is "
+        "database.default, made by application shop."
     )
 
 
@@ -364,6 +364,31 @@ def test_secret_written_as_text_is_refused():
             "take it from another resource's output: ${resources.….…}",
         )
     ]
+
+
+def test_secret_of_a_wrong_type_is_not_shown():
+    version = make_version("database", params={"pin": {"type": "integer", "writeOnly": True}})
+    text = score("api", "db:\n  type: database\n  params: {pin: hunter2}")
+
+    assert [message for _, message, _ in refusal(text, make_snapshot(version))] == [
+        "`pin` is a secret of the template database 1.0.0 and must not stand in a file."
+    ]
+
+
+def test_value_that_may_be_null_is_told_what_it_must_be():
+    rule = {"type": "object", "properties": {"days": {"anyOf": [{"type": "integer"}, NULL]}}}
+    version = make_version("database", params={"backup": {"anyOf": [rule, NULL]}})
+    # The placeholder beside it does not excuse the wrong value.
+    backup = "{days: some, to: '${resources.db.host}'}"
+    text = score("api", f"other:\n  type: database\n  params: {{backup: {backup}}}\n{DB_ALONE}")
+
+    assert refusal(text, make_snapshot(version))[0][1] == (
+        '"some" is not accepted by the template database 1.0.0: the type must be integer.'
+    )
+
+
+NULL = {"type": "null"}
+DB_ALONE = "db:\n  type: database"
 
 
 def test_tool_that_no_worker_has_is_named():
