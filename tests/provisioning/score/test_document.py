@@ -321,6 +321,24 @@ def test_an_application_has_its_workloads_in_order_of_their_names() -> None:
     assert [w.name for w in parse_application([("b", WHOLE), ("a", other)])] == ["alpha", "shop"]
 
 
+def test_a_cycle_is_told_along_with_the_other_problems_of_its_file() -> None:
+    text = WHOLE + (
+        "resources:\n  one: {type: cache, params: {from: '${two.host}'}}\n"
+        "  two: {type: cache, dependsOn: [one], parms: {}}\n"
+    )
+
+    assert [(line, message) for line, _, _, message, _ in problems(text)] == [
+        (
+            8,
+            (
+                "These resources need one another, so none can be first: one → two → one. The "
+                "references are `resources.one.params.from`, `resources.two.dependsOn`."
+            ),
+        ),
+        (9, "`parms` is not a key of `resources.two`."),
+    ]
+
+
 @pytest.mark.parametrize(
     ("key", "hint"),
     [
