@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from provisioning.planning.facts import Snapshot
@@ -59,13 +59,33 @@ def requirements_of(
     requirements = []
     for workload in sorted(workloads, key=lambda workload: workload.name):
         keys = _keys(workload, snapshot, keys_by_id, problems)
+        for name, container in workload.containers.items():
+            problems.extend(_metadata_problems(workload, _substituted_parts(name, container)))
         for alias in sorted(keys):
             try:
                 requirements.append(_bind(workload, alias, keys))
-            except PlaceholderError as error:
-                path = join_path(("resources", alias, "params"))
-                problems.append(workload.problem(path, str(error), hint=error.hint))
+            except PlaceholderError:
+                params = (
+                    join_path(("resources", alias, "params")),
+                    workload.resources[alias].params,
+                )
+                problems.extend(_metadata_problems(workload, [params], aliases=workload.resources))
     return requirements
+
+
+def _metadata_problems(
+    workload: Workload, parts: Iterable[tuple[str, Json]], aliases: Collection[str] = ()
+) -> Iterator[Problem]:
+    """Find references to metadata that the workload does not have, in (path, value) pairs."""
+    for path, value in parts:
+        for below, reference in references(value, aliases=aliases):
+            if reference.alias:
+                continue
+            try:
+                look_up(workload.metadata, reference.keys, reference)
+            except PlaceholderError as error:
+                place = f"{path}.{below}" if below else path
+                yield workload.problem(place, str(error), hint=error.hint)
 
 
 def _keys(

@@ -334,6 +334,18 @@ def test_mistake_is_refused_with_its_line_and_a_remedy(resources, variables, lin
     assert refusal(score("api", resources, variables)) == [(line, message, hint)]
 
 
+def test_metadata_that_is_not_there_is_refused_wherever_it_is_used():
+    resources = "db:\n  type: database\n  params:\n    from: ${metadata.name}-${metadata.nmae}"
+
+    assert [
+        (line, message)
+        for line, message, _ in refusal(score("api", resources, "A: ${metadata.tier}"))
+    ] == [
+        (8, "The placeholder ${metadata.tier} has no value: there is no `tier`."),
+        (13, "The placeholder ${metadata.nmae} has no value: there is no `nmae`."),
+    ]
+
+
 def test_missing_required_param_is_refused():
     snapshot = make_snapshot(make_version("database", required=["size"]))
 
