@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from provisioning.exceptions import ConductorError
-from provisioning.score.workload import Problem
+from provisioning.score.workload import Problem, sorted_maps
 
 
 def _plain(value: Any) -> dict[str, Any]:
     # dataclasses.asdict copies deeply, which takes most of the time of a large plan.
-    return {name: getattr(value, name) for name in value.__slots__}
+    return {name: sorted_maps(getattr(value, name)) for name in value.__slots__}
 
 
 class Action(enum.StrEnum):
@@ -183,7 +183,7 @@ class Plan:
         return not self.steps and not self.releases
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as JSON values, in a stable order."""
+        """Return the plan as JSON values, in an order that depends on nothing but the plan."""
         return {
             "kind": self.kind,
             "application": self.application,

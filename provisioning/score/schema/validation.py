@@ -194,6 +194,13 @@ END = r"\Z"
 LABEL = r"^[a-z0-9][a-z0-9-]{0,61}[a-z0-9]\Z"
 
 KNOWN_RULES = {
+    (
+        r"^(([a-z0-9][a-z0-9-]{0,61}[a-z0-9])(\.[a-z0-9][a-z0-9-]{0,61}[a-z0-9])*/)?"
+        r"[A-Za-z0-9][A-Za-z0-9._-]{0,61}[A-Za-z0-9]\Z"
+    ): (
+        "it has 2 to 63 of A-Z, a-z, 0-9, ., _ and -, starts and ends with a letter or a digit, and "
+        "may have a lower-case host name and / in front"
+    ),
     r"^[A-Za-z0-9][A-Za-z0-9-]{0,61}[A-Za-z0-9]\Z": (
         "it has 2 to 63 of A-Z, a-z, 0-9 and -, and neither starts nor ends with -"
     ),

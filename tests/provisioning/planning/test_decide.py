@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -70,6 +71,18 @@ def test_params_are_stored_with_references_bound_to_keys():
         "from": r"amqp://${resources.private/shop/api/db/database\.default.host}"
     }
     assert jobs.depends_on == {DB: "output"}
+
+
+def test_plan_is_the_same_bytes_in_any_order_of_keys():
+    params = {"type": "object", "additionalProperties": True}
+    snapshot = make_snapshot(make_version("database", params={"one": params, "two": params}))
+    resources = "db:\n  type: database\n  params: {%s}\n  metadata: {%s}"
+    first = resources % ("one: {a: 1, b: [{c: 1, d: 2}]}, two: {}", "x: 1, y: 2")
+    second = resources % ("two: {}, one: {b: [{d: 2, c: 1}], a: 1}", "y: 2, x: 1")
+
+    plans = [decide(workloads(score("api", each)), snapshot) for each in (first, second)]
+
+    assert len({json.dumps(plan.to_json()) for plan in plans}) == 1
 
 
 def test_metadata_in_params_is_filled_in_when_planning():
