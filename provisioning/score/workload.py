@@ -27,11 +27,9 @@ def split_path(path: str) -> list[str]:
 
 def sorted_maps(value: Json) -> Json:
     """Copy a value with the keys of all its maps in one order, whatever order a file has."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):  # not Mapping: a large plan asks a million times
         return {key: sorted_maps(value[key]) for key in sorted(value)}
-    if isinstance(value, list):
-        return [sorted_maps(item) for item in value]
-    return value
+    return [sorted_maps(item) for item in value] if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, slots=True, order=True)
