@@ -55,11 +55,7 @@ def parse_reference(text: str, *, aliases: Collection[str] = frozenset()) -> Ref
     Raises PlaceholderError.
     """
     if not WELL_FORMED.fullmatch(text):
-        raise PlaceholderError(
-            f"The placeholder ${{{text}}} is malformed: it takes two or more names with dots "
-            "between them, each of letters, digits, `_` and `-`.",
-            hint=r"write $$ for a dollar sign, and \. for a dot inside a name",
-        )
+        raise malformed(text)
     parts = tuple(part.replace(OWN_DOT, ".") for part in text.replace(r"\.", OWN_DOT).split("."))
     if parts[0] in ROOTS:
         return Reference(parts, text)
@@ -69,6 +65,15 @@ def parse_reference(text: str, *, aliases: Collection[str] = frozenset()) -> Ref
         f'The placeholder ${{{text}}} has unsupported first element "{parts[0]}": it must be '
         "`resources` or `metadata`.",
         hint="write $$ for a dollar sign",
+    )
+
+
+def malformed(text: str) -> PlaceholderError:
+    """Make the error for the inside of a placeholder that is not names with dots between them."""
+    return PlaceholderError(
+        f"The placeholder ${{{text}}} is malformed: it takes two or more names with dots between "
+        "them, each of letters, digits, `_` and `-`.",
+        hint=r"write $$ for a dollar sign, and \. for a dot inside a name",
     )
 
 

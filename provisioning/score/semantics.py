@@ -5,7 +5,13 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 
 from provisioning.score.binding import OwnKeys
-from provisioning.score.placeholders import ROOTS, PlaceholderError, parse_reference, placeholders
+from provisioning.score.placeholders import (
+    ROOTS,
+    PlaceholderError,
+    malformed,
+    parse_reference,
+    placeholders,
+)
 from provisioning.score.schema.validation import Finding, did_you_mean
 from provisioning.score.workload import Json, Part, join_path
 
@@ -67,6 +73,9 @@ def _check_placeholders(document: Mapping[str, Json], aliases: list[str]) -> Ite
     for (parts, text), in_params in placeholders_in(document):
         try:
             reference = parse_reference(text, aliases=known if in_params else ())
+            # Only the names of annotations have a slash, only the keys of bound references a #.
+            if "#" in text or (reference.alias and "/" in text):
+                raise malformed(text)
         except PlaceholderError as error:
             yield Finding(parts, str(error), _short_form_hint(text, known, in_params) or error.hint)
             continue

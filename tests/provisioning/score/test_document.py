@@ -359,3 +359,14 @@ def test_a_word_of_the_wrong_form_is_told_the_form(key: str, hint: str) -> None:
     _, [problem] = parse(text)
 
     assert (problem.path, problem.hint) == (f"resources.db.{key}", hint)
+
+
+@pytest.mark.parametrize("text", ["resources.db.a/b", "resources.db.a#b", "metadata.a#b"])
+def test_only_names_of_annotations_have_a_slash(text: str) -> None:
+    _, problems = parse(
+        "apiVersion: score.dev/v1b1\nmetadata: {name: api}\n"
+        f"containers: {{main: {{image: busybox, variables: {{A: '${{{text}}}'}}}}}}\n"
+        "resources: {db: {type: postgres}}\n"
+    )
+
+    assert [problem.message.partition(" is ")[2][:9] for problem in problems] == ["malformed"]
