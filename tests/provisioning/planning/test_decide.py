@@ -425,6 +425,31 @@ def test_tool_that_no_worker_has_is_named():
     )
 
 
+def test_teardown_that_no_worker_can_do_is_refused():
+    snapshot = replace(deployed(score("api", DB_AND_JOBS)), missing_tools={"fake": "terraform"})
+
+    with pytest.raises(PlanError) as refused:
+        decide_teardown(None, snapshot)
+
+    assert [each.message for each in refused.value.problems] == [
+        (
+            "database.default#api.db cannot be destroyed: the template database needs terraform, which "
+            "is installed on no worker of the environment dev."
+        ),
+        (
+            "queue.default#api.jobs cannot be destroyed: the template queue needs terraform, which is "
+            "installed on no worker of the environment dev."
+        ),
+    ]
+
+
+def test_what_needs_no_work_needs_no_tool():
+    text = score("api", DB_AND_JOBS)
+    snapshot = replace(deployed(text), missing_tools={"fake": "terraform"})
+
+    assert decide(workloads(text), snapshot).changes_nothing
+
+
 def test_most_specific_rule_wins_and_every_candidate_is_explained():
     plain, special = make_version("plain"), make_version("special", version_id=2)
     rules = [
