@@ -59,7 +59,9 @@ class SubmitSerializer(StrictSerializer):
         """Refuse fields that contradict the kind."""
         given = {"score", "files"} & set(attrs)
         if attrs["kind"] == DeploymentKind.TEARDOWN:
-            wrong = sorted(given) + [name for name in ("upgrade", "shrink", "commit") if attrs[name]]
+            wrong = sorted(given) + [
+                name for name in ("upgrade", "shrink", "commit") if attrs[name]
+            ]
             if wrong:
                 raise serializers.ValidationError(
                     {name: ["A teardown takes none."] for name in wrong}

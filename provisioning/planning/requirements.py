@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from provisioning.graph.build import CycleError, order
@@ -65,13 +65,16 @@ def requirements_of(
     slots = Slots(workloads, snapshot)
     for workload in sorted(workloads, key=lambda workload: workload.name):
         keys = _keys(workload, snapshot, keys_by_id, problems)
+        for name, container in workload.containers.items():
+            problems.extend(_metadata_problems(workload, _substituted_parts(name, container)))
         bound: dict[str, Requirement] = {}
         for alias in _order(workload, keys, problems):
             try:
                 bound[alias] = _bind(workload, alias, keys)
-            except PlaceholderError as error:
+            except PlaceholderError:
                 path = join_path(("resources", alias, "params"))
-                problems.append(workload.problem(path, str(error), hint=error.hint))
+                params = [(path, workload.resources[alias].params)]
+                problems.extend(_metadata_problems(workload, params, aliases=workload.resources))
                 continue
             if workload.resources[alias].binding.mode == "match":
                 found = slots.bind(workload, workload.resources[alias], bound[alias].params)
@@ -130,6 +133,21 @@ def _order(workload: Workload, keys: Mapping[str, str], problems: list[Problem])
     except CycleError as error:
         problems.append(workload.problem(join_path(("resources", error.path[0])), str(error)))
         return []
+
+
+def _metadata_problems(
+    workload: Workload, parts: Iterable[tuple[str, Json]], aliases: Collection[str] = ()
+) -> Iterator[Problem]:
+    """Find references to metadata that the workload does not have, in (path, value) pairs."""
+    for path, value in parts:
+        for below, reference in references(value, aliases=aliases):
+            if reference.alias:
+                continue
+            try:
+                look_up(workload.metadata, reference.keys, reference)
+            except PlaceholderError as error:
+                place = f"{path}.{below}" if below else path
+                yield workload.problem(place, str(error), hint=error.hint)
 
 
 def _keys(
