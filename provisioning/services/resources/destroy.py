@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from uuid import UUID
 
 from django.contrib.auth.models import User
@@ -26,6 +27,8 @@ from provisioning.services.resources.find import require_owner
 from provisioning.services.resources.grace import begin_missing_grace, expired_resources
 
 logger = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 5.0
 
 
 class MissingReasonError(ConductorError):
@@ -64,10 +67,16 @@ def destroy_resource(
 
 
 def destroy_unused() -> None:
-    """Destroy the unused shared resources whose grace is over; any number of callers may."""
+    """Destroy the unused shared resources whose grace is over; any number of callers may.
+
+    After SWEEP_SECONDS the rest is left to the next call: the caller has other regular work.
+    """
+    end = time.monotonic() + SWEEP_SECONDS
     begin_missing_grace()
-    expired = expired_resources().values_list("pk", "environment").order_by("pk")
+    expired = expired_resources().values_list("pk", "environment").order_by("grace_until", "pk")
     for pk, environment in list(expired):
+        if time.monotonic() > end:
+            return
         try:
             _destroy_expired(pk, environment)
         except ConductorError as error:  # the others are not to wait for it

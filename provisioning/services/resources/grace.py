@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import timedelta
+from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -41,9 +43,12 @@ def settle_grace(plan: Plan, resources: Mapping[str, Resource]) -> None:
 def begin_grace(resources: QuerySet[Resource]) -> None:
     """Let the grace of unused resources begin, unless it has."""
     waiting = resources.filter(grace_until=None).select_related("template_version")
+    by_seconds: dict[int, list[UUID]] = defaultdict(list)
     for resource in waiting.defer("template_version__archive"):
-        until = timezone.now() + timedelta(seconds=resource.grace)
-        Resource.objects.filter(pk=resource.pk, grace_until=None).update(grace_until=until)
+        by_seconds[resource.grace].append(resource.pk)
+    for seconds, pks in by_seconds.items():
+        until = timezone.now() + timedelta(seconds=seconds)
+        Resource.objects.filter(pk__in=pks, grace_until=None).update(grace_until=until)
 
 
 def unused_resources() -> QuerySet[Resource]:
