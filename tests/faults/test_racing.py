@@ -53,7 +53,7 @@ def place(
     return place
 
 
-def race(racer: Callable[[int], None], count: int = RACERS) -> None:
+def race(racer: Callable[[int], None], count: int = RACERS, seconds: float = 60) -> None:
     """Run `racer(number)` in so many processes that begin at the same moment."""
     connections.close_all()
     fork = multiprocessing.get_context("fork")
@@ -73,7 +73,7 @@ def race(racer: Callable[[int], None], count: int = RACERS) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(seconds)
     still = [process for process in processes if process.is_alive()]
     for process in still:
         process.kill()

@@ -1,0 +1,246 @@
+"""Joins, leaves, answers, revocations, updates and destructions in whatever order they come."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+
+from provisioning.models import (
+    Approval,
+    AuditEvent,
+    Deployment,
+    Resource,
+    ResourceConsumer,
+    ResourceDependency,
+    Step,
+)
+from provisioning.models.deployments import TERMINAL_STATUSES, UNFINISHED_STEP_STATUSES
+from provisioning.workers import runner
+from provisioning.workers.sweeper import sweep
+from provisioning.workers.tasks import work
+from tests.faults.crowd import APPLICATIONS, Diary, Somebody, populate
+from tests.faults.test_racing import race
+from tests.provisioning.place import QUEUE, Place, new_place
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ASKING = ("pending_approval", "pending_confirmation")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the file in which the driver notes what it did."""
+    path = tmp_path / "ledger"
+    path.touch()
+    monkeypatch.setenv("CONDUCTOR_FAKE_LEDGER", str(path))
+    return path
+
+
+@pytest.fixture
+def place(
+    transactional_db: None,
+    tmp_path: Path,
+    settings: LazySettings,
+    monkeypatch: pytest.MonkeyPatch,
+    ledger: Path,
+) -> Place:
+    """Return an organisation of eight teams whose wishes for one resource are merged."""
+    settings.VAR_DIR = tmp_path / "var"
+    settings.CONDUCTOR_WORK_DIR = tmp_path / "work"
+    monkeypatch.setattr(runner, "RETRY_SECONDS", (0.0, 0.0))
+    place = new_place()
+    place.template(
+        "cache",
+        outputs={"host": False, "password": True},
+        config={"wait": 0.01},
+        merge_rules={"size": {"rule": "maximum"}},
+    )
+    place.template("box", outputs={"host": False})
+    populate(place)
+    return place
+
+
+@pytest.fixture
+def diary(tmp_path: Path) -> Diary:
+    path = tmp_path / "diary"
+    path.touch()
+    return Diary(path)
+
+
+def live_together(
+    place: Place, diary: Diary, ledger: Path, *, seed: int, processes: int, steps: int
+) -> None:
+    """Let so many processes do so many things in all, and compare what came of it."""
+
+    def racer(number: int) -> None:
+        chance = random.Random(seed * 1000 + number)
+        Somebody(place, diary, ledger, chance).live(steps // processes)
+
+    race(racer, processes, seconds=540)
+    settle()
+    check_the_settled(ledger)
+    check_outputs(diary)
+    check_counts(diary)
+    check_uses(diary)
+
+    for application in APPLICATIONS:
+        assert place.teardown(application).status == "succeeded"
+    settle()
+    assert set(Resource.objects.values_list("state", flat=True)) <= {"deleted"}
+    assert not ResourceConsumer.objects.filter(state__in=["active", "pending"]).exists()
+    check_the_settled(ledger)
+
+
+def settle() -> None:
+    """Do all the work that is left, and what the sweeper finds."""
+    for _ in range(4):
+        work(QUEUE)
+        sweep()
+    work(QUEUE)
+
+
+def check_the_settled(ledger: Path) -> None:
+    """Check what has to hold whenever there is nothing left to do."""
+    assert not Step.objects.filter(status__in=UNFINISHED_STEP_STATUSES).exists()
+    open_ = Deployment.objects.exclude(status__in=[*TERMINAL_STATUSES, *ASKING])
+    assert list(open_.values_list("pk", "status", "status_reason")) == []
+    active = ResourceConsumer.objects.filter(state="active")
+    held = set(active.values_list("resource", flat=True))
+    live = {each.pk: each for each in Resource.objects.exclude(state="deleted")}
+    held |= set(ResourceDependency.objects.filter(source__in=live).values_list("target", flat=True))
+    assert held <= live.keys(), "a destroyed resource is used"
+    leaked = [(str(each), each.state) for pk, each in live.items() if pk not in held]
+    assert leaked == [], "a resource that nobody holds is left"
+    check_ledger(ledger)
+    check_ends()
+    check_edges()
+
+
+def check_ledger(ledger: Path) -> None:
+    """Compare what the driver did with what is said to be there."""
+    done: dict[str, list[str]] = defaultdict(list)
+    for line in ledger.read_text().splitlines():
+        action, id_, *_ = line.split()
+        done[id_].append(action)
+    for resource in Resource.objects.all():
+        actions = done.pop(str(resource.pk), [])
+        gone = resource.state == "deleted"
+        assert actions.count("destroy") == (1 if gone and actions else 0), f"{resource}: {actions}"
+        assert not gone or not actions or actions[-1] == "destroy", f"{resource}: {actions}"
+        assert gone or "create" in actions, f"{resource} is {resource.state}"
+    assert done == {}, "the driver made what is not stored"
+
+
+def check_ends() -> None:
+    """Check that each deployment has ended once, as the audit trail tells."""
+    ends = AuditEvent.objects.filter(subject_type="deployment", new_status__in=TERMINAL_STATUSES)
+    told = Counter(ends.values_list("subject_id", "new_status"))
+    ended = Deployment.objects.filter(status__in=TERMINAL_STATUSES)
+    assert told == Counter((str(pk), status) for pk, status in ended.values_list("pk", "status"))
+
+
+def check_edges() -> None:
+    """Check that who follows a resource of another application uses it."""
+    for edge in ResourceDependency.objects.filter(source__key__startswith="private/"):
+        assert ResourceConsumer.objects.filter(
+            resource=edge.target, state="active", workload__application=edge.source.created_by
+        ).exists(), f"{edge.source} follows {edge.target}"
+
+
+def check_outputs(diary: Diary) -> None:
+    """Compare what was seen with who had approved, and not revoked since."""
+    owners = {
+        str(pk): team.removesuffix("-team")
+        for pk, team in Resource.objects.values_list("pk", "owner_team__name")
+    }
+    yes: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    no: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for said, found in ((diary.entries("approve"), yes), (diary.entries("revoke"), no)):
+        for entry in said:
+            found[entry["application"], entry["resource"]].append(entry)
+    seen = 0
+    for look in diary.entries("look"):
+        for resource in look["got"].values():
+            if owners[resource] == look["application"]:
+                continue
+            seen += 1
+            use = look["application"], resource
+            revoked = [each["begun"] for each in no[use] if each["ended"] < look["begun"]]
+            since = max(revoked, default=0.0)
+            assert any(
+                each["ended"] > since and each["begun"] < look["ended"] for each in yes[use]
+            ), f"{use} got an output, not approved since {since}: {look}"
+    assert seen, "nobody ever got an output of another team's"
+
+
+def check_counts(diary: Diary) -> None:
+    """Compare the rows with what was done."""
+    said = {name: diary.entries(name) for name in ("approve", "reject", "withdraw", "revoke")}
+    rows = Deployment.objects.all()
+    counts = {
+        "deploy": rows.filter(kind="deploy").count(),
+        "teardown": rows.filter(kind="teardown").count(),
+        "destroy": rows.filter(
+            requested_by__isnull=False, kind="maintenance", forced=False
+        ).count(),
+        "force": rows.filter(kind="maintenance", forced=True).count(),
+        "approve": Approval.objects.filter(status="approved").count(),
+        "reject": Approval.objects.filter(status="rejected").count(),
+        "withdraw": rows.filter(status="cancelled").count(),
+        "revoke": ResourceConsumer.objects.filter(state="revoked").count(),
+    }
+    assert counts == {name: len(diary.entries(name)) for name in counts}
+    assert {each["deployment"] for each in said["reject"]} == set(
+        rows.filter(status="rejected").values_list("pk", flat=True)
+    )
+    assert {each["consumer"] for each in said["revoke"]} == set(
+        ResourceConsumer.objects.filter(state="revoked").values_list("pk", flat=True)
+    )
+
+
+def check_uses(diary: Diary) -> None:
+    """Compare who uses what with the last file of each application that came to be carried out."""
+    asked = {each["deployment"]: each for each in diary.entries("deploy", "teardown")}
+    ended = ResourceConsumer.objects.filter(state__in=["revoked", "broken"])
+    for application in APPLICATIONS:
+        started = Deployment.objects.filter(
+            application__name=application, started_at__isnull=False
+        ).order_by("pk")
+        last = started.last()
+        wanted: dict[str, Any] = asked[last.pk]["wanted"] if last else {}
+        mine = ResourceConsumer.objects.filter(workload__application__name=application)
+        active = mine.filter(state="active")
+        got = {each.alias: (each.params or {}).get("size") for each in active}
+        taken = set()
+        if last and last.started_at:
+            lost = ended.filter(workload__application__name=application)
+            taken = set(lost.filter(ended_at__gte=last.started_at).values_list("alias", flat=True))
+        assert got == {name: size for name, size in wanted.items() if name not in taken}
+    for resource in Resource.objects.filter(key__startswith="shared/").exclude(state="deleted"):
+        wishes = [
+            each.params["size"] for each in resource.consumers.filter(state="active") if each.params
+        ]
+        lost_any = resource.consumers.filter(state__in=["revoked", "broken", "withdrawn"]).exists()
+        size = resource.params["size"]
+        assert size == max(wishes) or (lost_any and size > max(wishes)), str(resource)
+
+
+def test_whatever_a_few_do_at_once_leaves_all_in_order(
+    place: Place, diary: Diary, ledger: Path
+) -> None:
+    live_together(place, diary, ledger, seed=1, processes=3, steps=60)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("seed", [11, 22, 33])
+def test_whatever_many_do_at_once_leaves_all_in_order(
+    place: Place, diary: Diary, ledger: Path, seed: int
+) -> None:
+    live_together(place, diary, ledger, seed=seed, processes=8, steps=2000)
+    told = Counter((task, refusal.split(":")[0]) for task, refusal in diary.refusals())
+    print(sorted(told.items()))  # noqa: T201 - shown with `-s`
