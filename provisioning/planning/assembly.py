@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from provisioning.graph.build import order
+from provisioning.planning.criteria import json_text
 from provisioning.planning.desired import Desired, as_it_is
 from provisioning.planning.facts import ConsumerFacts, ResourceFacts, Snapshot
 from provisioning.planning.lifecycle import (
@@ -29,6 +30,7 @@ from provisioning.planning.questions import questions_of
 from provisioning.planning.requirements import Requirement
 from provisioning.planning.slots import Found, slot_after
 from provisioning.planning.steps import dependency_closure, output_dependents, planned_steps
+from provisioning.score.workload import Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Assembly:
             releases=tuple(releases),
             steps=planned_steps(ensured, destroyed, edges, snapshot),
             touched=self._touched(actions, edges),
-            questions=questions_of(self.kind, resources, bindings, snapshot),
+            questions=questions_of(self.kind, resources, bindings, releases, snapshot),
         )
 
     def _bindings(self) -> list[PlannedBinding]:
@@ -306,7 +308,7 @@ def _changes(each: Desired) -> tuple[Change, ...]:
     changes = [
         Change(param, before.get(param), after.get(param))
         for param in sorted({*before, *after})
-        if before.get(param) != after.get(param)
+        if _differ(before, after, param)
     ]
     if present.version.id != each.version.id:
         changes.append(Change("template version", present.version.version, each.version.version))
@@ -314,12 +316,19 @@ def _changes(each: Desired) -> tuple[Change, ...]:
         changed = [
             part
             for part in sorted({*present.context, *each.context})
-            if present.context.get(part) != each.context.get(part)
+            if _differ(present.context, each.context, part)
         ]
         changes += [
             Change(part, present.context.get(part), each.context.get(part)) for part in changed
         ]
     return tuple(changes)
+
+
+def _differ(before: Mapping[str, Json], after: Mapping[str, Json], name: str) -> bool:
+    """Compare as the spec digest does: 1 is not true, and null is not left out."""
+    if name in before and name in after:
+        return json_text(before[name]) != json_text(after[name])
+    return name in before or name in after
 
 
 def is_own(present: ResourceFacts, snapshot: Snapshot) -> bool:

@@ -23,7 +23,7 @@ from provisioning.planning.plan import Candidate, Shrink, UnmetWish
 from provisioning.planning.references import keys_in
 from provisioning.planning.requirements import Requirement
 from provisioning.planning.settling import Settlement, merge_problems, settlement
-from provisioning.score.workload import Problem, Workload
+from provisioning.score.workload import Json, Problem, Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def without_leaving(
     except MergeConflictError:
         return as_now
     depends_on = {target: "strong" for each in staying for target in each.depends_on}
-    depends_on |= dict.fromkeys(keys_in(settled.params), "output")
+    depends_on |= dict.fromkeys(_allowed(settled.params, (), present, snapshot), "output")
     digest = spec_digest(present.version, present.name, settled.params, context)
     return replace(
         as_now,
@@ -248,7 +248,7 @@ def _settled(
             for target, kind in requirement.depends_on.items()
             if kind != "output" and depends_on.get(target) != "strong"
         }
-    depends_on |= dict.fromkeys(sorted(keys_in(params)), "output")
+    depends_on |= dict.fromkeys(_allowed(params, asked, present, snapshot), "output")
     return Desired(
         key=key,
         uid=present.uid if present else declaration.uid,
@@ -265,6 +265,24 @@ def _settled(
         decided_by=settled.decided_by,
         unmet=settled.unmet,
         shrinks=settled.shrinks,
+    )
+
+
+def _allowed(
+    params: Mapping[str, Json],
+    asked: Sequence[Requirement],
+    present: ResourceFacts | None,
+    snapshot: Snapshot,
+) -> list[str]:
+    """Return whose outputs the params may use: what is asked for now, and what gave some before.
+
+    The stored wish of another consumer brings nothing back that was revoked from it.
+    """
+    declared = {target for each in asked for target in each.depends_on}
+    return sorted(
+        target
+        for target in keys_in(params)
+        if target in declared or (present and (present.key, target) in snapshot.dependencies)
     )
 
 

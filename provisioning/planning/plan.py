@@ -16,7 +16,11 @@ from provisioning.score.workload import Problem, sorted_maps
 
 def _plain(value: Any) -> dict[str, Any]:
     # dataclasses.asdict copies deeply, which takes most of the time of a large plan.
-    return {name: sorted_maps(getattr(value, name)) for name in value.__slots__}
+    fields = {name: getattr(value, name) for name in value.__slots__}
+    for name, item in fields.items():
+        if isinstance(item, dict | list):
+            fields[name] = sorted_maps(item)
+    return fields
 
 
 class Action(enum.StrEnum):

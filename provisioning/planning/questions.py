@@ -17,7 +17,7 @@ from provisioning.planning.facts import ResourceFacts, Snapshot
 from provisioning.score.workload import Problem
 
 if TYPE_CHECKING:
-    from provisioning.planning.plan import PlannedBinding, PlannedResource
+    from provisioning.planning.plan import PlannedBinding, PlannedRelease, PlannedResource
     from provisioning.planning.requirements import Requirement
 
 OPEN, CLOSED = "open", "closed"
@@ -67,10 +67,12 @@ def questions_of(
     kind: str,
     resources: Sequence[PlannedResource],
     bindings: Sequence[PlannedBinding],
+    releases: Sequence[PlannedRelease],
     snapshot: Snapshot,
 ) -> tuple[Question, ...]:
     """Return what a plan of this kind (`deploy` or `teardown`) has to ask, in the plan's order."""
     asked = []
+    released = {release.key for release in releases}
     if snapshot.protected and kind in _VERBS:
         asked.append(
             Question(
@@ -85,7 +87,7 @@ def questions_of(
         if present is None or present.deleting or present.owner_team == snapshot.team:
             continue
         mine = [binding for binding in bindings if binding.key == planned.key]
-        leaves = kind != "deploy" or (not mine and _uses(present, snapshot))
+        leaves = kind != "deploy" or (not mine and planned.key in released)
         question = _about(planned, present, mine, snapshot, leaves=leaves)
         if question is not None:
             asked.append(question)
