@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from provisioning.planning.desired import Desired
 from provisioning.planning.facts import Snapshot
 from provisioning.planning.maintenance import short_name
+from provisioning.planning.references import keys_in
 from provisioning.planning.requirements import Requirement
 from provisioning.score.workload import Problem
 
@@ -49,7 +50,7 @@ def _missing(
     """Refuse to build on what was destroyed by force and is not made again by this deployment."""
     gone = [
         key
-        for key in each.depends_on
+        for key in sorted({*each.depends_on, *keys_in(each.params)})
         if key not in desired
         and (key not in snapshot.resources or snapshot.resources[key].deleting)
     ]

@@ -23,7 +23,7 @@ from provisioning.services.approvals import (
 )
 from provisioning.services.deployments import plan_deployment
 from provisioning.services.people import NotAllowedError
-from provisioning.services.sharing import grant, set_policy
+from provisioning.services.sharing import grant, set_policy, transfer
 from provisioning.workers.tasks import work
 from tests.provisioning.place import Place, score_file
 from tests.provisioning.services.owners import (
@@ -233,3 +233,41 @@ def test_a_teardown_of_a_protected_environment_is_asked_too(owned: Place, charli
     approval = Approval.objects.get()
     assert owned.done(approve(approval=approval, actor=charlie)).status == "succeeded"
     assert owned.states() == {CACHE: "deleted"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("1", "true"), ("1", "1.0"), ("{deep: 0}", "{deep: false}"), ("null", ""), ("", "null")],
+)
+def test_a_change_that_python_takes_for_none_is_asked_about(
+    place: Place, charlie: User, bob: User, before: str, after: str
+) -> None:
+    place.team = ""
+    place.template("cache", merge_rules={"size": "priority"})
+    place.team_named("shop-team", charlie)
+    place.deploy(SHARED)
+    wish = SHARED + "    priority: 5\n    params: {other: 1%s}\n"
+    first, second = (wish % (f", size: {value}" if value else "") for value in (before, after))
+    place.done(approve(approval=ask(place, bob, first), actor=charlie))
+
+    approval = ask(place, bob, second)
+
+    assert [change["param"] for change in approval.asks["changes"]] == ["size"]
+    assert not approval.deployment.steps.exists()
+
+
+def test_what_follows_another_workload_is_asked_about_once_it_is_another_teams(
+    place: Place, charlie: User, bob: User
+) -> None:
+    place.team = ""
+    place.template("cache", uses=["workloads"])
+    place.template("plain")
+    place.team_named("shop-team", bob)
+    place.deploy(SHARED)
+    transfer(resource=place.resource(CACHE), team=place.team_named("others", charlie), actor=bob)
+
+    deployment = place.submit("  own:\n    type: plain\n", workload="jobs", actor=bob)
+
+    approval = Approval.objects.get(deployment=deployment)
+    assert (deployment.status, approval.team.name) == ("pending_approval", "others")
+    assert [change["param"] for change in approval.asks["changes"]] == ["workloads"]

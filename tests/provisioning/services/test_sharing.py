@@ -205,3 +205,33 @@ def test_after_a_transfer_the_creator_asks_to_change_it(shared: Place, charlie: 
     assert changed.status == "pending_approval"
     assert Approval.objects.get(deployment=changed).team.name == "billing-team"
     assert shared.resource(CACHE).params == {}
+
+
+@pytest.mark.parametrize("way", ["another workload asks for more", "another workload leaves"])
+def test_the_stored_wish_of_a_revoked_consumer_brings_no_outputs_back(
+    shared: Place, charlie: User, way: str
+) -> None:
+    view = "  view:\n    type: view\n    id: view\n    params: {%s}\n"
+    config = {"outputs": {"told": "${params.get('from')} ${params.get('size')}"}}
+    rules = {"from": "priority", "size": "maximum"}
+    shared.template(
+        "view", driver="template", outputs={"told": False}, config=config, merge_rules=rules
+    )
+    more = {"application": "billing", "workload": "jobs"}
+    shared.deploy(SHARED + view % "from: '${resources.cache.host}'", application="billing")
+    shared.deploy(view % "size: 4", **more)
+    consumer = ResourceConsumer.objects.get(
+        workload__application__name="billing", alias="cache", state="active"
+    )
+    revoke(consumer=consumer, reason="over", actor=charlie)
+    shared.resource(CACHE).outputs.filter(key="host").update(value="moved-host")
+
+    if "leaves" in way:
+        ended = shared.teardown("billing", ["jobs"])
+    else:
+        ended = shared.deploy(view % "size: 5", **more)
+
+    assert ended.status == "failed"
+    told = shared.resource("app/billing/view.default#view").outputs.get(key="told")
+    assert told.value == "fake-host 4"
+    assert not ResourceDependency.objects.filter(target__key=CACHE).exists()
