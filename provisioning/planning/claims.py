@@ -112,7 +112,9 @@ class _Claims:
             self.keys[place] = ready
             return None
         if pool.members + self._made[pool.name] >= pool.max_size:
-            message = f"The pool {pool.name} has no member ready, and has {pool.members} of at most "
+            message = (
+                f"The pool {pool.name} has no member ready, and has {pool.members} of at most "
+            )
             hint = f"wait until one is ready, or ask the team {pool.owner_team} to resize it"
             return f"{message}{pool.max_size} members.", hint
         self._made[pool.name] += 1

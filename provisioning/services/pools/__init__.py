@@ -8,6 +8,7 @@ from provisioning.services.pools.manage import (
     create_pool,
     drain_pool,
     list_pools,
+    newest_version,
     resize_pool,
 )
 from provisioning.services.pools.tending import expire_claims, fill_pools
@@ -20,5 +21,6 @@ __all__ = [
     "expire_claims",
     "fill_pools",
     "list_pools",
+    "newest_version",
     "resize_pool",
 ]

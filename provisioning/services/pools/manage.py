@@ -11,6 +11,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import transaction
 from jsonschema import Draft202012Validator
+from semantic_version import Version
 
 from provisioning.exceptions import ConductorError
 from provisioning.models import (
@@ -19,6 +20,7 @@ from provisioning.models import (
     Resource,
     ResourcePool,
     ResourceState,
+    ResourceTemplate,
     ResourceTemplateVersion,
     SharingPolicy,
     Team,
@@ -103,6 +105,15 @@ def create_pool(
         _note(actor, pool, "created", f"{size} ready, {max_size} at most.")
         tend(pool)
     return pool
+
+
+def newest_version(template: ResourceTemplate) -> ResourceTemplateVersion:
+    """Return the highest active version of a template; raise PoolError if it has none."""
+    active = template.versions.filter(state=VersionState.ACTIVE).defer("archive")
+    versions = sorted(active, key=lambda each: Version(each.version))
+    if not versions:
+        raise PoolError(f"The template {template} has no active version.")
+    return versions[-1]
 
 
 def resize_pool(

@@ -284,9 +284,7 @@ def test_a_claim_that_is_over_is_taken_back_and_told(place: Place) -> None:
     chores()
     assert ResourceConsumer.objects.get().state == "active"
 
-    Resource.objects.filter(pk=claimed.pk).update(
-        claimed_at=timezone.now() - timedelta(seconds=61)
-    )
+    Resource.objects.filter(pk=claimed.pk).update(claimed_at=timezone.now() - timedelta(seconds=61))
     chores()
 
     consumer = ResourceConsumer.objects.get()
