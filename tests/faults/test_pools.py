@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from django.conf import LazySettings
+from django.db import connections, transaction
 
 from provisioning.models import AuditEvent, Deployment, Resource, ResourceConsumer, ResourcePool
 from provisioning.planning.plan import PlanError
@@ -82,6 +85,29 @@ def test_eight_processes_never_get_the_same_member(place: Place) -> None:
     assert AuditEvent.objects.filter(action="resource.claimed").count() == 8
     deployed = Deployment.objects.filter(kind="deploy")
     assert set(deployed.values_list("status", flat=True)) == {"succeeded"}
+
+
+def test_a_member_that_somebody_else_has_locked_is_passed_over(place: Place) -> None:
+    pool(place, size=2, max_size=2)
+    oldest, second = Resource.objects.order_by("created_at")
+    locked, claimed = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            Resource.objects.select_for_update().get(pk=oldest.pk)
+            locked.set()
+            claimed.wait(20)
+        connections.close_all()
+
+    with ThreadPoolExecutor(1) as executor:
+        holding = executor.submit(hold)
+        assert locked.wait(20)
+        deployment = place.submit(CLAIM, application="app-0")
+        claimed.set()
+        holding.result(20)
+
+    assert deployment.status == "succeeded"
+    assert ResourceConsumer.objects.get().resource == second
 
 
 def test_eight_processes_share_out_five_and_make_three(place: Place) -> None:
