@@ -1,4 +1,4 @@
-"""Print every benchmark: `python -m benchmarks [planner] [merging] [matching] [dispatch] [terraform]`.
+"""Print every benchmark: `python -m benchmarks [planner] [merging] [matching] [pool] [dispatch] [terraform]`.
 
 Works on a database of its own: an embedded server in a folder that is removed at the end.
 """
@@ -56,6 +56,18 @@ def matching() -> None:
         )
 
 
+def pool() -> None:
+    """Print how long a claim of a pool's member takes."""
+    from benchmarks.pool import measure
+
+    found = measure()
+    print("Claim of a ready member of a pool (goal: under 50 ms)")
+    print(
+        f"median {found.claim:.1f} ms of a deployment of {found.claiming:.1f} ms; one that joins a "
+        f"shared resource takes {found.joining:.1f} ms   of {found.claims}"
+    )
+
+
 def terraform() -> None:
     """Print how a deployment compares with a shell script."""
     from benchmarks.terraform import RESOURCES, measure
@@ -78,6 +90,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "planner": planner,
     "merging": merging,
     "matching": matching,
+    "pool": pool,
     "dispatch": dispatch,
     "terraform": terraform,
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable
 from datetime import timedelta
+from operator import attrgetter
 from uuid import UUID
 
 from django.db.models import Q
@@ -19,9 +21,11 @@ from provisioning.models import (
     Resource,
     ResourceConsumer,
     ResourceDependency,
+    ResourcePool,
     ResourceState,
     ResourceTemplate,
     ResourceTemplateVersion,
+    SharingPolicy,
     Step,
     StepStatus,
     TemplateRule,
@@ -31,6 +35,7 @@ from provisioning.models import (
 )
 from provisioning.planning.facts import (
     ConsumerFacts,
+    PoolFacts,
     ResourceFacts,
     RuleFacts,
     SlotFacts,
@@ -43,11 +48,16 @@ from provisioning.planning.facts import (
 WORKER_ALIVE = timedelta(seconds=60)
 
 
-def take(application: Application, environment: Environment) -> Snapshot:
+def take(
+    application: Application, environment: Environment, *, claiming: Collection[str] = ()
+) -> Snapshot:
     """Read an application's place in an environment, and everything there it may meet.
 
-    The caller holds the environment's lock if the plan is to be carried out.
+    The caller holds the environment's lock if the plan is to be carried out. In that case the ready
+    members of the pools named in `claiming` are locked, and those that somebody else has locked are
+    not ready.
     """
+    locked = _lock_ready(environment, claiming) if claiming else None
     templates = read_templates(application.organisation_id)
     resources = _resources(environment, application)
     workloads = Workload.objects.filter(
@@ -72,6 +82,7 @@ def take(application: Application, environment: Environment) -> Snapshot:
         },
         missing_tools=_missing_tools(templates.values(), environment.queue),
         protected=environment.protected,
+        pools=_pools(environment, resources, locked),
     )
 
 
@@ -84,10 +95,56 @@ def take_environment(environment: Environment) -> Snapshot:
         team="",
         environment=environment.name,
         environment_kind=environment.kind,
+        tags=environment.tags,
+        variables=environment.variables,
         resources={resource.key: resource for resource in resources},
         consumers=_consumers(environment),
         dependencies=_dependencies(environment),
+        pools=_pools(environment, resources, None),
     )
+
+
+def _lock_ready(environment: Environment, names: Collection[str]) -> set[str]:
+    """Lock the unclaimed members of pools that nobody else has locked; return their keys."""
+    members = Resource.objects.select_for_update(skip_locked=True, no_key=True, of=("self",))
+    unclaimed = members.filter(
+        environment=environment,
+        pool__name__in=names,
+        claimed_at=None,
+        state=ResourceState.ACTIVE,
+    )
+    return set(unclaimed.order_by("pk").values_list("key", flat=True))
+
+
+def _pools(
+    environment: Environment, resources: Iterable[ResourceFacts], locked: Collection[str] | None
+) -> dict[str, PoolFacts]:
+    """Read the pools; with `locked`, only its keys are ready."""
+    members: dict[str, list[ResourceFacts]] = defaultdict(list)
+    for each in resources:
+        if each.pool:
+            members[each.pool].append(each)
+    rows = ResourcePool.objects.filter(environment=environment).order_by("name")
+    pools = rows.select_related("template_version__template", "owner_team")
+    return {
+        pool.name: PoolFacts(
+            name=pool.name,
+            type=pool.template_version.template.type,
+            class_=pool.template_version.template.class_name,
+            version=version_facts(pool.template_version),
+            params=pool.params,
+            owner_team=pool.owner_team.name,
+            max_size=pool.max_size,
+            members=len(members[pool.name]),
+            ready=tuple(
+                each.key
+                for each in sorted(members[pool.name], key=attrgetter("created_at", "key"))
+                if each.clean and not each.claimed and (locked is None or each.key in locked)
+            ),
+            closed=pool.sharing_policy == SharingPolicy.CLOSED,
+        )
+        for pool in pools.defer("template_version__archive")
+    }
 
 
 def _consumers(environment: Environment) -> list[ConsumerFacts]:
@@ -172,7 +229,7 @@ def _resources(environment: Environment, application: Application | None) -> lis
     rows = (
         Resource.objects.filter(environment=environment)
         .exclude(state=ResourceState.DELETED)
-        .select_related("owner_team", "created_by")
+        .select_related("owner_team", "created_by", "pool")
         .order_by("key")
     )
     granted: set[UUID] = set()
@@ -206,6 +263,8 @@ def _resources(environment: Environment, application: Application | None) -> lis
             granted=row.pk in granted,
             deletion_policy=row.deletion_policy,
             slot=_slot(row),
+            pool=row.pool.name if row.pool else "",
+            claimed=row.claimed_at is not None,
             created_at=row.created_at.isoformat(),
             floor=row.floor,
             adopted=row.adopted,

@@ -9,6 +9,7 @@ from portal.admin import (
     deployments,
     organisation,
     others,
+    pools,
     resources,
     workers,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "deployments",
     "organisation",
     "others",
+    "pools",
     "resources",
     "workers",
 ]

@@ -30,6 +30,7 @@ from provisioning.models.organisation import (
     Team,
     Workload,
 )
+from provisioning.models.pools import ResourcePool
 from provisioning.models.resources import (
     ConsumerMode,
     ConsumerState,
@@ -68,6 +69,7 @@ __all__ = [
     "ResourceConsumer",
     "ResourceDependency",
     "ResourceOutput",
+    "ResourcePool",
     "ResourceState",
     "ResourceTemplate",
     "ResourceTemplateVersion",

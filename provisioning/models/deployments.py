@@ -93,7 +93,11 @@ class DeploymentQuerySet(models.QuerySet["Deployment"]):
         if user.is_staff:
             return self
         teams = Team.objects.filter(memberships__user=user)
-        return self.filter(Q(application__team__in=teams) | Q(resource__owner_team__in=teams))
+        return self.filter(
+            Q(application__team__in=teams)
+            | Q(resource__owner_team__in=teams)
+            | Q(pool__owner_team__in=teams)
+        )
 
 
 class Deployment(models.Model):
@@ -128,6 +132,14 @@ class Deployment(models.Model):
         blank=True,
         related_name="maintenance",
         help_text="What a maintenance destroys.",
+    )
+    pool = models.ForeignKey(
+        "provisioning.ResourcePool",
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="deployments",
+        help_text="What a maintenance fills.",
     )
     forced = models.BooleanField(
         default=False, help_text="Destroys the resource whatever holds it; the reason says why."

@@ -32,6 +32,8 @@ class ResourceState(models.TextChoices):
 
 OF_ONE_APPLICATION = ("private/", "app/")
 """The keys that begin so are of resources that one application alone uses."""
+OF_A_POOL = "pool/"
+"""The keys of the members of pools begin so."""
 
 LIVE_RESOURCE_STATES = [state for state in ResourceState.values if state != ResourceState.DELETED]
 
@@ -62,6 +64,7 @@ class ConsumerMode(models.TextChoices):
     SHARED = "shared", "Shared"
     EXISTING = "existing", "Existing"
     MATCH = "match", "Match"
+    POOL = "pool", "Pool"
 
 
 class ConsumerState(models.TextChoices):
@@ -175,6 +178,16 @@ class Resource(models.Model):
     share_conditionally = models.BooleanField(
         default=False, help_text="Only those share it for whom its template's rule holds."
     )
+    pool = models.ForeignKey(
+        "provisioning.ResourcePool",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="members",
+    )
+    claimed_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it was claimed, or taken out of its pool."
+    )
     sharing_policy = models.CharField(
         max_length=10, choices=SharingPolicy.choices, default=SharingPolicy.APPROVAL
     )
@@ -211,6 +224,10 @@ class Resource(models.Model):
                 name="resource_max_consumers_positive",
             ),
             models.CheckConstraint(
+                condition=Q(claimed_at=None) | Q(pool__isnull=False),
+                name="resource_claimed_of_pool",
+            ),
+            models.CheckConstraint(
                 condition=Q(state__in=ResourceState.values), name="resource_state_valid"
             ),
             models.CheckConstraint(
@@ -229,7 +246,7 @@ class Resource(models.Model):
     @property
     def is_shareable(self) -> bool:
         """Tell whether workloads of several applications may use it."""
-        return not self.key.startswith(OF_ONE_APPLICATION)
+        return not self.key.startswith((*OF_ONE_APPLICATION, OF_A_POOL))
 
     @property
     def grace(self) -> int:
@@ -280,6 +297,11 @@ class ResourceConsumer(models.Model):
                 fields=["deployment", "workload", "alias"],
                 condition=Q(state=ConsumerState.PENDING),
                 name="consumer_one_pending_per_alias",
+            ),
+            models.UniqueConstraint(
+                fields=["resource"],
+                condition=Q(state=ConsumerState.ACTIVE, mode=ConsumerMode.POOL),
+                name="consumer_one_claim_per_member",
             ),
             models.CheckConstraint(
                 condition=Q(state__in=ConsumerState.values), name="consumer_state_valid"

@@ -82,7 +82,7 @@ class Assembly:
                 workload=each.workload.name,
                 alias=each.declaration.alias,
                 key=each.key,
-                mode=each.declaration.binding.mode,
+                mode=each.mode,
                 params=each.params,
                 depends_on=tuple(
                     sorted(target for target, kind in each.depends_on.items() if kind != "output")
@@ -121,7 +121,7 @@ class Assembly:
                     self.snapshot.application,
                     requirement.workload.name,
                     requirement.declaration.alias,
-                    requirement.declaration.binding.mode,
+                    requirement.mode,
                 )
             )
         for listed in after.values():
@@ -276,6 +276,11 @@ class Assembly:
         if action is Action.CREATE:
             if each.key.startswith("slot/"):
                 return "no resource that can be found by criteria fits"
+            if each.key.startswith("pool/"):
+                pool = each.key.split("/")[1]
+                if not consumers:
+                    return f"it is kept ready in the pool {pool}"
+                return f"the pool {pool} has no member ready"
             return "nothing in the environment has this key yet"
         if action is Action.UPDATE:
             return f"changes {', '.join(change.param for change in changes)}"
@@ -294,6 +299,8 @@ class Assembly:
         if not present.clean:
             return "is not finished yet and will be brought about"
         if action is Action.REUSE:
+            if present.pool:
+                return f"a ready member of the pool {present.pool}"
             return f"made by application {present.created_by}, and there is no difference"
         return "is as it shall be"
 

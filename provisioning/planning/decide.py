@@ -190,7 +190,12 @@ def _validate(
 
 
 def _sets_params(requirement: Requirement, desired: Desired) -> bool:
-    """Tell whether a requirement must satisfy the schema: it names params, or nobody else does."""
+    """Tell whether a requirement must satisfy the schema: it names params, or nobody else does.
+
+    The params of a pool's members were checked when the pool was made.
+    """
+    if requirement.pool is not None:
+        return False
     return requirement.params is not None or not desired.params
 
 

@@ -76,7 +76,12 @@ def desired_resources(
             continue
         staying = others.get(key, ())
         try:
-            settled = settlement(asked, staying, match.version, present, snapshot, shrink=shrink)
+            if pool := asked[0].pool:
+                settled = Settlement(present.params if present else pool.params, {})
+            else:
+                settled = settlement(
+                    asked, staying, match.version, present, snapshot, shrink=shrink
+                )
         except MergeConflictError as error:
             problems += merge_problems(error, asked)
         if len(problems) == before:
@@ -173,6 +178,10 @@ def _matched(
         problems.extend(_type_problems(requirement, first, present, snapshot.application))
     type_, class_ = first.declaration.type, first.declaration.class_
     match = matcher.match(type_, class_, first.declaration.id or "")
+    if first.pool is not None:
+        match = Match(first.pool.version, ())
+    if first.pool is not None and present is not None:
+        return Match(present.version, ())
     if present is not None:
         may_upgrade = upgrade and present.created_by == snapshot.application and match.version
         return match if may_upgrade else Match(present.version, match.candidates)

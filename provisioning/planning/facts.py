@@ -63,6 +63,25 @@ class SlotFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class PoolFacts:
+    """One pool: what its members are like, and the keys of those that may be claimed, oldest first.
+
+    `members` counts all there are, the claimed included. `closed`: only the owning team may claim.
+    """
+
+    name: str
+    type: str
+    class_: str
+    version: VersionFacts
+    params: Mapping[str, Any]
+    owner_team: str
+    max_size: int
+    members: int = 0
+    ready: tuple[str, ...] = ()
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ResourceFacts:
     """One live resource. `clean`: what was last applied is what is desired.
 
@@ -70,7 +89,7 @@ class ResourceFacts:
 
     `adopted`: no driver ever runs on it. `grace`: seconds that it outlives its last consumer.
     `trouble` says, if the last step on it failed, which deployment's it was. `floor` has the params
-    below which it does not shrink.
+    below which it does not shrink. `pool` names the pool of a member, `claimed` or not.
     """
 
     id: str
@@ -96,6 +115,8 @@ class ResourceFacts:
     trouble: str = ""
     floor: Mapping[str, Any] = field(default_factory=dict)
     slot: SlotFacts | None = None
+    pool: str = ""
+    claimed: bool = False
     created_at: str = ""
 
 
@@ -131,7 +152,7 @@ class Snapshot:
     """One application in one environment, with everything in the environment it may meet.
 
     `resources` are the live ones by key; `dependencies` maps (source key, target key) to the kind;
-    `missing_tools` maps a driver's name to the tool that no worker has; `protected` means that each
+    `pools` are by name; `missing_tools` maps a driver's name to the tool that no worker has; `protected` means that each
     deployment to the environment has to be approved.
     """
 
@@ -150,3 +171,4 @@ class Snapshot:
     workloads: Mapping[str, WorkloadFacts] = field(default_factory=dict)
     missing_tools: Mapping[str, str] = field(default_factory=dict)
     protected: bool = False
+    pools: Mapping[str, PoolFacts] = field(default_factory=dict)

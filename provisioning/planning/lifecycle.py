@@ -1,7 +1,8 @@
 """Who holds what once a plan has been carried out, and what is destroyed because nothing does.
 
 A resource is held by an active consumer, a live dependent, protection, the policy `retain`, because
-it was adopted, or by a grace period: only maintenance destroys what has one, after its end.
+it was adopted, because it waits unclaimed in a pool, or by a grace period: only maintenance
+destroys what has one, after its end.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def destroyed_after(
 
 def _is_kept(resource: ResourceFacts) -> bool:
     retained = resource.deletion_policy == "retain"
-    return resource.protected or retained or resource.adopted or bool(resource.grace)
+    waits = bool(resource.pool) and not resource.claimed
+    return resource.protected or retained or resource.adopted or waits or bool(resource.grace)
 
 
 def deletion_policy(present: ResourceFacts | None, version: VersionFacts) -> str:

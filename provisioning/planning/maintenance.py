@@ -68,6 +68,11 @@ def _check_not_held(resource: ResourceFacts, snapshot: Snapshot) -> None:
             f"Cannot destroy {name}, referenced by: {', '.join([*users, *needing])}\n"
             "Use --force --reason TEXT to destroy it anyway (will break what references it)."
         )
+    if resource.pool and not resource.claimed:
+        raise HeldResourceError(
+            f"Cannot destroy {name}: it is an unclaimed member of the pool {resource.pool}. Use pool "
+            "resize or pool drain, which destroy unclaimed members."
+        )
     if resource.protected:
         raise HeldResourceError(
             f"Cannot destroy {name}: it is protected. Use resource unprotect first."

@@ -16,7 +16,8 @@ def resource_key(application: str, workload: str, declaration: ResourceDeclarati
 
     The first segment keeps the spaces apart, so that no id or shared name can spell another
     workload's private resource. An `existing` resource has the key it was created with; that of a
-    matched one follows from its slot (`planning.slots`).
+    matched one follows from its slot (`planning.slots`), that of a pool's member from its claim
+    (`planning.pools`).
     """
     type_class = f"{declaration.type}.{declaration.class_}"
     binding: Binding = declaration.binding

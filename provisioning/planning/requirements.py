@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from provisioning.graph.build import CycleError, order
-from provisioning.planning.facts import Snapshot
+from provisioning.planning.claims import claimed_keys
+from provisioning.planning.facts import PoolFacts, Snapshot
 from provisioning.planning.naming import resource_key
 from provisioning.planning.references import bind, bound_text, literal_text
 from provisioning.planning.slots import Found, Slots, slot_after
@@ -34,7 +35,7 @@ class Requirement:
     `params` is None if the declaration names none: it then agrees with what others ask for.
     `depends_on` maps the keys that the declaration needs to the kind of dependency, `uses` lists
     the (alias, output and below) that its params refer to, `found` tells how one that is matched by
-    criteria came to its key.
+    criteria came to its key, `pool` is the one of which it claims a member.
     """
 
     workload: Workload
@@ -44,6 +45,12 @@ class Requirement:
     depends_on: Mapping[str, str] = field(default_factory=dict)
     uses: Sequence[tuple[str, tuple[str, ...]]] = ()
     found: Found | None = None
+    pool: PoolFacts | None = None
+
+    @property
+    def mode(self) -> str:
+        """Return how the declaration names its resource."""
+        return "pool" if self.pool else self.declaration.binding.mode
 
     @property
     def path(self) -> str:
@@ -63,8 +70,9 @@ def requirements_of(
     keys_by_id = {resource.id: resource.key for resource in snapshot.resources.values()}
     requirements = []
     slots = Slots(workloads, snapshot)
+    claimed = claimed_keys(workloads, snapshot, problems)
     for workload in sorted(workloads, key=lambda workload: workload.name):
-        keys = _keys(workload, snapshot, keys_by_id, problems)
+        keys = _keys(workload, snapshot, keys_by_id, claimed, problems)
         for name, container in workload.containers.items():
             problems.extend(_metadata_problems(workload, _substituted_parts(name, container)))
         bound: dict[str, Requirement] = {}
@@ -76,7 +84,9 @@ def requirements_of(
                 params = [(path, workload.resources[alias].params)]
                 problems.extend(_metadata_problems(workload, params, aliases=workload.resources))
                 continue
-            if workload.resources[alias].binding.mode == "match":
+            if pool := workload.resources[alias].binding.pool:
+                bound[alias] = replace(bound[alias], pool=snapshot.pools[pool])
+            elif workload.resources[alias].binding.mode == "match":
                 found = slots.bind(workload, workload.resources[alias], bound[alias].params)
                 keys[alias] = found.key
                 bound[alias] = replace(bound[alias], key=found.key, found=found)
@@ -154,13 +164,17 @@ def _keys(
     workload: Workload,
     snapshot: Snapshot,
     keys_by_id: Mapping[str, str],
+    claimed: Mapping[tuple[str, str], str],
     problems: list[Problem],
 ) -> dict[str, str]:
     keys = {}
     for alias, declaration in workload.resources.items():
         mode = declaration.binding.mode
         path = join_path(("resources", alias))
-        if refusal := _refusal(alias, declaration.binding):
+        if declaration.binding.pool:
+            if (workload.name, alias) in claimed:
+                keys[alias] = claimed[workload.name, alias]
+        elif refusal := _refusal(alias, declaration.binding, keys_by_id):
             problems.append(workload.problem(path, refusal[0], hint=refusal[1]))
         elif mode == "match":
             keys[alias] = ""  # Its params decide, once they are bound.
@@ -180,11 +194,13 @@ def _keys(
     return keys
 
 
-def _refusal(alias: str, binding: Binding) -> tuple[str, str] | None:
+def _refusal(alias: str, binding: Binding, keys_by_id: Mapping[str, str]) -> tuple[str, str] | None:
     """Say what of a binding is not offered, and what to do instead."""
-    if binding.pool:
-        message = f"`{alias}` asks for a member of the pool {binding.pool}; there are no pools yet."
-        return message, "leave `pool` out to get a resource of your own"
+    if binding.mode == "existing":
+        key = keys_by_id.get(binding.resource_id.lower(), "")
+        if key.startswith("pool/"):
+            message = f"`{alias}` names a member of a pool, {key}, by its id."
+            return message, f"write `pool: {key.split('/')[1]}` to claim a member of your own"
     if binding.matching and binding.matching.scope != "environment":
         message = (
             f"`{alias}` is to be matched in the scope {binding.matching.scope}, and resources are "

@@ -19,6 +19,7 @@ from provisioning.queue import doorbell
 from provisioning.services import transitions
 from provisioning.services.approvals import expire_approvals
 from provisioning.services.deployments import end, finish
+from provisioning.services.pools import expire_claims, fill_pools
 from provisioning.services.resources.destroy import destroy_unused
 from provisioning.workers.run import work_folder
 from provisioning.workers.tasks import is_anything_ready
@@ -33,13 +34,15 @@ GRACE = timedelta(seconds=25)
 def sweep() -> None:
     """Free steps whose worker is gone, move deployments that were left, destroy what is unused.
 
-    Approvals that nobody answered expire. The queues in which anything is ready are rung.
+    Pools are filled, and their overdue claims ended. Approvals that nobody answered expire. The queues in which anything is ready are rung.
     """
     for pk in Step.objects.filter(_silent()).values_list("pk", flat=True):
         _free(pk)
     expire_approvals()
     for pk in _left_deployments():
         end.advance(pk)
+    expire_claims()
+    fill_pools()
     destroy_unused()
     pending = Step.objects.filter(
         status=StepStatus.PENDING, deployment__status=DeploymentStatus.RUNNING

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from provisioning.models import Resource
+from provisioning.models import Deployment, Resource, ResourceTemplate
 from provisioning.planning.plan import Plan
 from provisioning.services.catalog import sync_catalog
 from provisioning.services.deployments import plan_deployment, submit_deployment
 from provisioning.services.people import system_user
-from tests.provisioning.place import Place, new_place
+from provisioning.services.pools import create_pool, newest_version
+from provisioning.workers.tasks import work
+from tests.provisioning.place import QUEUE, Place, new_place
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = ROOT / "examples" / "sharing"
@@ -100,8 +102,37 @@ def test_matched_does_not_share_with_another_team(place: Place) -> None:
     }
 
 
+def test_pooled_claims_a_ready_account_and_runs_no_step(place: Place) -> None:
+    create_pool(
+        environment=place.environment,
+        team=place.team_named("platform"),
+        name="warm-stores",
+        version=newest_version(ResourceTemplate.objects.get(name="azure-cosmosdb")),
+        params={"tier": "Standard", "consistency": "Session"},
+        size=1,
+        max_size=2,
+        actor=system_user(),
+    )
+    work(QUEUE)
+    member = Resource.objects.get()
+    assert (member.state, member.key.rpartition("/")[0]) == ("active", "pool/warm-stores")
+
+    first = deploy(place, "pooled.yaml", "one")
+    second = deploy(place, "pooled.yaml", "two")
+
+    assert (first, second) == (member.key, "pool/warm-stores/two/preview/store/1")
+    assert Deployment.objects.get(application__name="one").steps.count() == 0
+
+
 def test_the_documentation_names_every_example() -> None:
     text = (ROOT / "docs" / "sharing.md").read_text()
 
-    examples = ("dedicated", "shared-by-name", "shared-by-params", "shared-always", "matched")
+    examples = (
+        "dedicated",
+        "shared-by-name",
+        "shared-by-params",
+        "shared-always",
+        "matched",
+        "pooled",
+    )
     assert [name for name in examples if f"examples/sharing/{name}.yaml" not in text] == []

@@ -26,6 +26,7 @@ from provisioning.models import (
     Organisation,
     Resource,
     ResourceOutput,
+    ResourcePool,
     ResourceTemplate,
     ResourceTemplateVersion,
     StateVersion,
@@ -60,6 +61,14 @@ def place(db: None, settings: LazySettings, tmp_path: Path, alice: User) -> Plac
     place.template(
         "cache",
         outputs={"host": False, "password": True},
+    )
+    ResourcePool.objects.create(
+        environment=place.environment,
+        owner_team=place.application().team,
+        name="warm",
+        template_version=place.templates["cache"],
+        size=0,
+        max_size=1,
     )
     Worker.objects.create(host="host", pid=1, last_seen_at=timezone.now())
     deploy(place, alice, "shop")

@@ -26,6 +26,7 @@ from provisioning.models import (
     ResourceConsumer,
     ResourceDependency,
     ResourceOutput,
+    ResourcePool,
     ResourceTemplate,
     ResourceTemplateVersion,
     StateVersion,
@@ -38,8 +39,8 @@ from tests.provisioning.place import Place
 
 MODELS = [
     Application, Approval, Deployment, Environment, Grant, LogChunk, Membership, Organisation, Resource,
-    ResourceConsumer, ResourceDependency, ResourceOutput, ResourceTemplate,
-    ResourceTemplateVersion, StateVersion, Step, Team, TemplateRule, Workload,
+    ResourceConsumer, ResourceDependency, ResourceOutput, ResourcePool,
+    ResourceTemplate, ResourceTemplateVersion, StateVersion, Step, Team, TemplateRule, Workload,
 ]  # fmt: skip
 
 
@@ -57,6 +58,14 @@ def rows(place: Place) -> None:
     for kind, resource in {"resource": step.resource, "deployment": None}.items():
         Approval.objects.create(deployment=step.deployment, kind=kind, resource=resource, **asked)
     Grant.objects.create(resource=step.resource, team=place.application().team)
+    ResourcePool.objects.create(
+        environment=place.environment,
+        owner_team=place.application().team,
+        name="warm",
+        template_version=place.templates["part"],
+        size=1,
+        max_size=2,
+    )
     StateVersion.objects.create(
         resource=step.resource, number=1, step=step, attempt=1, data=b"x", size=1, digest="d"
     )
@@ -95,6 +104,11 @@ def second_step(**changes: Any) -> Callable[[], object]:
     return insert
 
 
+def claimed_twice() -> object:
+    """Let two aliases claim the same member of a pool."""
+    return ResourceConsumer.objects.update(mode="pool", resource=Resource.objects.first())
+
+
 def slot_twice() -> object:
     """Put two live resources into one place of a slot."""
     Resource.objects.update(match_slot="slot", slot_ordinal=0)
@@ -122,6 +136,12 @@ BREAKS: dict[str, Callable[[], object]] = {
     "resource_one_live_per_slot": slot_twice,
     "resource_slot_whole": changed(Resource, match_slot="slot"),
     "resource_max_consumers_positive": changed(Resource, max_consumers=0),
+    "resource_claimed_of_pool": changed(Resource, claimed_at=timezone.now()),
+    "pool_name_unique": copied(ResourcePool),
+    "pool_size_within_max_size": changed(ResourcePool, size=3),
+    "pool_max_concurrent_positive": changed(ResourcePool, max_concurrent=0),
+    "pool_sharing_policy_valid": changed(ResourcePool, sharing_policy="approval"),
+    "pool_claim_seconds_positive": changed(ResourcePool, claim_seconds=0),
     "resource_state_valid": changed(Resource, state="odd"),
     "resource_sharing_policy_valid": changed(Resource, sharing_policy="odd"),
     "approval_one_pending_per_resource": copied(Approval),
@@ -139,6 +159,7 @@ BREAKS: dict[str, Callable[[], object]] = {
     "consumer_one_pending_per_alias": lambda: [
         copied(ResourceConsumer, state="pending")() for _ in range(2)
     ],
+    "consumer_one_claim_per_member": claimed_twice,
     "consumer_state_valid": changed(ResourceConsumer, state="odd"),
     "consumer_mode_valid": changed(ResourceConsumer, mode="odd"),
     "output_key_unique": copied(ResourceOutput),

@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandParser
 
 from portal.management.base import UsageError, named
 from portal.management.deploying import DeployingCommand
+from portal.management.map_file import map_in
 from provisioning.models import Environment, Resource, ResourceTemplate
 from provisioning.planning.maintenance import short_name
-from provisioning.score.reader import read
 from provisioning.services.resources import adopt, destroy, grace, history, policy
 from provisioning.services.resources.find import find_resource
 
@@ -163,8 +161,8 @@ class Command(DeployingCommand):
             class_=options["class_"],
             template=named(templates, options["template"]),
             team=self.team(organisation, options["team"]),
-            outputs=_map_in(options["outputs"]),
-            params=_map_in(options["params"]) if options["params"] else None,
+            outputs=map_in(options["outputs"]),
+            params=map_in(options["params"]) if options["params"] else None,
             actor=self.actor(options),
         )
         self.stdout.write(f"Adopted {short_name(resource.key)} ({resource.pk}).")
@@ -195,18 +193,3 @@ def _add_force(parser: CommandParser) -> None:
         "--force", action="store_true", help="even if others use it: this breaks what they run"
     )
     parser.add_argument("--reason", default="", metavar="TEXT", help="why; needed with --force")
-
-
-def _map_in(path: str) -> Mapping[str, Any]:
-    """Read a file that holds one map, as YAML or JSON; raise UsageError, without any value."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text (byte {error.start}).") from error
-    documents = list(read(text))
-    if len(documents) != 1 or documents[0].problems or not isinstance(documents[0].value, dict):
-        raise UsageError(f"{path} must hold one map of names to values, as YAML or JSON.")
-    value: dict[str, Any] = documents[0].value
-    return value

@@ -11,12 +11,16 @@ from provisioning.models import (
     Deployment,
     Resource,
     ResourceDependency,
+    ResourcePool,
     ResourceState,
+    SharingPolicy,
     StepAction,
     Workload,
 )
+from provisioning.models.resources import OF_A_POOL
 from provisioning.planning.plan import Action, Plan, PlannedResource
 from provisioning.services import transitions
+from provisioning.services.deployments.claims import claim_members
 from provisioning.services.deployments.consumers import write_consumers
 
 LEFT_AS_THEY_ARE = (Action.RELEASE, Action.DESTROY)
@@ -42,6 +46,7 @@ def write_desired(
     _update(deployment, [planned for planned in wanted if planned.key in resources], resources)
     _mark_changing(deployment, plan, by_key, actor)
     _write_dependencies(wanted, by_key)
+    claim_members(deployment, plan, by_key, actor)
     write_consumers(deployment, plan, by_key, workloads, actor)
     return by_key
 
@@ -49,12 +54,10 @@ def write_desired(
 def _create(
     deployment: Deployment, wanted: list[PlannedResource], actor: str
 ) -> dict[str, Resource]:
-    application = deployment.application
     created = [
         Resource(
             environment=deployment.environment,
-            owner_team=application.team,
-            created_by=application,
+            **_origin(deployment, planned),
             key=planned.key,
             name=planned.name,
             uid=planned.uid,
@@ -63,10 +66,24 @@ def _create(
             **_desired(planned),
         )
         for planned in wanted
-        if application is not None
     ]
     transitions.begin(created, ResourceState.PROVISIONING, actor=actor, deployment=deployment)
     return {resource.key: resource for resource in created}
+
+
+def _origin(deployment: Deployment, planned: PlannedResource) -> dict[str, Any]:
+    """Say whose a new resource is, and of which pool; one that fills a pool is nobody's yet."""
+    application, pool = deployment.application, deployment.pool
+    if application is None:
+        assert pool is not None  # noqa: S101 - no other maintenance makes anything
+        policy = SharingPolicy.OPEN
+        return {"owner_team": pool.owner_team, "pool": pool, "sharing_policy": policy}
+    origin: dict[str, Any] = {"owner_team": application.team, "created_by": application}
+    if planned.key.startswith(OF_A_POOL):
+        rows = ResourcePool.objects.filter(environment=deployment.environment)
+        origin["pool"] = rows.get(name=planned.key.split("/")[1])
+        origin["claimed_at"] = timezone.now()
+    return origin
 
 
 def _update(

@@ -145,6 +145,8 @@ def held_by(resource: Resource) -> str:
         return "it was adopted"
     if resource.grace_until and resource.grace_until > timezone.now():
         return "its grace period is not over"
+    if resource.pool_id is not None and resource.claimed_at is None:
+        return "it is an unclaimed member of its pool"
     consumer = (
         resource.consumers.filter(state=ConsumerState.ACTIVE)
         .select_related("workload__application")

@@ -21,6 +21,7 @@ from provisioning.models.resources import LIVE_RESOURCE_STATES
 from provisioning.planning.decide import decide, decide_teardown
 from provisioning.planning.maintenance import HeldResourceError, decide_destroy
 from provisioning.planning.plan import Action, Plan
+from provisioning.planning.pools import decide_fill
 from provisioning.score.document import parse_application
 from provisioning.score.workload import Workload
 
@@ -47,6 +48,9 @@ class Request:
     destroy: str = ""
     """The key of a resource that maintenance destroys, with `forced` whatever holds it."""
     forced: bool = False
+    fill: str = ""
+    """The pool for which maintenance makes the `members` with these keys."""
+    members: Sequence[str] = ()
 
     @classmethod
     def of(cls, deployment: Deployment) -> Request:
@@ -54,6 +58,9 @@ class Request:
         if deployment.kind == DeploymentKind.TEARDOWN:
             return cls(names=tuple(deployment.workload_names), teardown=True)
         if deployment.kind == DeploymentKind.MAINTENANCE:
+            if deployment.pool is not None:
+                planned = [resource["key"] for resource in deployment.plan["resources"]]
+                return cls(fill=deployment.pool.name, members=planned)
             resource = deployment.resource
             if resource is None or resource.state == ResourceState.DELETED:
                 raise HeldResourceError("The resource is gone already.")
@@ -65,20 +72,26 @@ class Request:
             shrink=deployment.shrink,
         )
 
-    def plan(self, application: Application | None, environment: Environment) -> Plan:
+    def plan(
+        self, application: Application | None, environment: Environment, *, claiming: bool = False
+    ) -> Plan:
         """Plan on a fresh snapshot; raise PlanError with every problem.
 
-        Maintenance alone is of no application, and raises HeldResourceError.
+        Maintenance alone is of no application, and raises HeldResourceError or UnknownPoolError.
+        With `claiming`, the ready members of the pools that are asked for are locked.
         """
         if application is None:
             facts = snapshot.take_environment(environment)
+            if self.fill:
+                return decide_fill(self.fill, self.members, facts)
             return decide_destroy(self.destroy, facts, forced=self.forced)
         if application.organisation_id != environment.organisation_id:
             raise ForeignEnvironmentError(
                 f"The environment {environment.name} belongs to another organisation than the "
                 f"application {application.name}."
             )
-        facts = snapshot.take(application, environment)
+        pools = self._pools() if claiming else set()
+        facts = snapshot.take(application, environment, claiming=pools)
         if self.teardown:
             return decide_teardown(self.names, facts)
         return decide(self.workloads, facts, upgrade=self.upgrade, shrink=self.shrink)
@@ -92,7 +105,7 @@ class Request:
         makes the plan stale, so it is made again.
         """
         for _ in range(MOST_PLANS):
-            plan = self.plan(application, environment)
+            plan = self.plan(application, environment, claiming=True)
             named = _keys(plan)
             locked = {
                 resource.key: resource
@@ -106,6 +119,15 @@ class Request:
         raise UnsteadyError(
             f"The resources of {environment.name} change faster than a plan can be made; try again."
         )
+
+    def _pools(self) -> set[str]:
+        """Name the pools that the workloads ask for."""
+        return {
+            declaration.binding.pool
+            for workload in self.workloads
+            for declaration in workload.resources.values()
+            if declaration.binding.pool
+        }
 
 
 def _keys(plan: Plan) -> set[str]:

@@ -77,6 +77,8 @@ def why_kept(resource: Resource) -> str:
         return "protected"
     if resource.deletion_policy == DeletionPolicy.RETAIN:
         return "retained"
+    if resource.pool_id is not None:
+        return "returned to its pool" if resource.claimed_at else "unclaimed in its pool"
     if not resource.is_shareable:
         return "destroyed by its application's next deployment"
     return "grace period"
@@ -108,8 +110,9 @@ def _not_kept() -> QuerySet[Resource]:
     of_one = Q()
     for beginning in OF_ONE_APPLICATION:
         of_one |= Q(key__startswith=beginning)
+    waiting_in_pool = Q(pool__isnull=False, claimed_at=None)
     return (
         unused_resources()
         .filter(protected=False, adopted=False, deletion_policy=DeletionPolicy.DELETE)
-        .exclude(of_one)
+        .exclude(of_one | waiting_in_pool)
     )

@@ -79,6 +79,7 @@ def list_shared(
     rows = (
         rows.exclude(state=ResourceState.DELETED)
         .exclude(of_one)
+        .filter(pool=None)
         .select_related("environment", "owner_team", "created_by")
         .prefetch_related(
             Prefetch("consumers", uses.order_by("created_at", "pk"), to_attr="uses"),
