@@ -61,6 +61,7 @@ def take(application: Application, environment: Environment) -> Snapshot:
         environment_kind=environment.kind,
         tags=environment.tags,
         variables=environment.variables,
+        defaults=environment.defaults,
         templates=templates,
         rules=read_rules(application.organisation_id),
         resources={resource.key: resource for resource in resources},
@@ -145,6 +146,11 @@ def version_facts(version: ResourceTemplateVersion) -> VersionFacts:
         merge_rules=version.merge_rules,
         shrink=version.shrink,
         grace=version.grace_seconds,
+        requirements=version.requirements,
+        co_provision=version.co_provision,
+        inputs=version.inputs,
+        share_same=tuple(version.share_same),
+        naming=version.naming,
     )
 
 
@@ -219,9 +225,7 @@ def _resources(environment: Environment, application: Application | None) -> lis
 def _slot(row: Resource) -> SlotFacts | None:
     if row.slot_ordinal is None:
         return None
-    return SlotFacts(
-        row.match_slot, row.slot_ordinal, row.max_consumers, row.share_conditionally
-    )
+    return SlotFacts(row.match_slot, row.slot_ordinal, row.max_consumers, row.share_conditionally)
 
 
 def _troubles(environment: Environment) -> dict[UUID, str]:

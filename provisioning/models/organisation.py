@@ -124,6 +124,11 @@ class Environment(models.Model):
         help_text="Plain values that resources of type `environment` hand to workloads.",
     )
     tags = models.JSONField(default=dict, blank=True)
+    defaults = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="{type, or *: {param: value}}: what resources get that nobody asks for.",
+    )
     queue = models.CharField(
         max_length=50,
         default="default",

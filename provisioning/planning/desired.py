@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from provisioning.planning.components import inputs_of
+from provisioning.planning.expressions import ExpressionError
 from provisioning.planning.facts import (
     ConsumerFacts,
     ResourceFacts,
@@ -45,6 +47,7 @@ class Desired:
     decided_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unmet: tuple[UnmetWish, ...] = ()
     shrinks: tuple[Shrink, ...] = ()
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 def desired_resources(
@@ -79,8 +82,14 @@ def desired_resources(
             settled = settlement(asked, staying, match.version, present, snapshot, shrink=shrink)
         except MergeConflictError as error:
             problems += merge_problems(error, asked)
-        if len(problems) == before:
+            continue
+        if len(problems) > before:
+            continue
+        try:
             desired[key] = _settled(asked, staying, present, match, settled, context, snapshot)
+        except ExpressionError as error:
+            message = f"the template {match.version.template} cannot be filled in: {error}"
+            problems.append(asked[0].problem(message))
     return desired
 
 
@@ -130,12 +139,16 @@ def without_leaving(
         settled = settlement((), staying, present.version, present, snapshot)
     except MergeConflictError:
         return as_now
+    filled = {
+        name: present.params[name] for name in present.version.inputs if name in present.params
+    }
+    params = {**settled.params, **filled}
     depends_on = {target: "strong" for each in staying for target in each.depends_on}
-    depends_on |= dict.fromkeys(keys_in(settled.params), "output")
-    digest = spec_digest(present.version, present.name, settled.params, context)
+    depends_on |= dict.fromkeys(keys_in(params), "output")
+    digest = spec_digest(present.version, present.name, params, context)
     return replace(
         as_now,
-        params=settled.params,
+        params=params,
         spec_digest=digest,
         depends_on=dict(sorted(depends_on.items())),
         decided_by=settled.decided_by,
@@ -226,16 +239,19 @@ def _settled(
     context: _Context,
     snapshot: Snapshot,
 ) -> Desired:
-    params = settled.params
     version = match.version
     assert version is not None  # noqa: S101 - the caller has checked it
     first = asked[0]
+    inputs = _inputs(asked, version, settled)
+    params = {**settled.params, **inputs}
     key = first.key
     declaration = first.declaration
     name = (
         present.name
         if present
-        else resource_name(snapshot.organisation, snapshot.environment, key, declaration.type)
+        else resource_name(
+            snapshot.organisation, snapshot.environment, key, declaration.type, version.naming
+        )
     )
     told = context.of(asked, present, version)
     depends_on: dict[str, str] = {}
@@ -264,7 +280,18 @@ def _settled(
         decided_by=settled.decided_by,
         unmet=settled.unmet,
         shrinks=settled.shrinks,
+        inputs=inputs,
     )
+
+
+def _inputs(
+    asked: Sequence[Requirement], version: VersionFacts, settled: Settlement
+) -> dict[str, Any]:
+    """Fill in what the template fills in itself; raise ExpressionError."""
+    needs = next((each.needs for each in asked if each.needs), {})
+    if version.requirements and not needs:
+        return {}  # Why it could not be expanded has been told.
+    return inputs_of(version, settled.params, needs)
 
 
 class _Context:
