@@ -48,7 +48,7 @@ VALUES = {
     "api-management": {"applicationInsightsId": "insights"},
 }
 RESOURCES = 20
-ROUNDS = 3
+ROUNDS = 5
 SCRIPT = """
 set -e
 one() {

@@ -9,6 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.functional import SimpleLazyObject
+
+
+class LaterKey(SimpleLazyObject):
+    """Stand for a secret that is made or read at its first use; asking whether it is set is none.
+
+    Django and django-q2 ask that while they start, which a command without secrets survives thus
+    in a folder that it may not write to.
+    """
+
+    def __bool__(self) -> bool:
+        return True
 
 
 def make_folder(folder: Path) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import django_stubs_ext
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.functional import SimpleLazyObject, lazystr
+from django.utils.functional import SimpleLazyObject
 
 from conductor import environment, keys
 from conductor.embedded.server import Server
@@ -70,7 +70,7 @@ ENCRYPTION_KEYS: Any = environment.fernet_keys("CONDUCTOR_ENCRYPTION_KEYS")
 SECRET_KEY_FALLBACKS = environment.words("SECRET_KEY_FALLBACKS")
 if EMBEDDED:
     if not SECRET_KEY:
-        SECRET_KEY = lazystr(SimpleLazyObject(lambda: keys.kept(VAR_DIR / "secret-key")))
+        SECRET_KEY = keys.LaterKey(lambda: keys.kept(VAR_DIR / "secret-key"))
     if not ENCRYPTION_KEYS:
         ENCRYPTION_KEYS = SimpleLazyObject(
             lambda: keys.kept(
@@ -178,7 +178,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["portal.api.parsers.StorableJSONParser"],
     "EXCEPTION_HANDLER": "portal.api.errors.answer",
     "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.LimitOffsetPagination",
     "PAGE_SIZE": 50,

@@ -12,6 +12,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("deployments/", deployments.index, name="deployments"),
     path("deployments/<int:pk>/", deployments.detail, name="deployment"),
     path("deployments/<int:pk>/status/", deployments.status, name="deployment-status"),
+    path("deployments/<int:pk>/confirm/", deployments.confirm, name="deployment-confirm"),
     path("deployments/<int:pk>/steps/<int:step_pk>/log/", deployments.log, name="step-log"),
     path("approvals/", approvals.index, name="approvals"),
     path("approvals/<int:pk>/", approvals.decide, name="approval-decide"),

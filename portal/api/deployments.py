@@ -8,6 +8,7 @@ from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from rest_framework import generics, status
 from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.pagination import LimitOffsetPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -27,10 +28,18 @@ FILTERS = {
 }
 
 
+class Pages(LimitOffsetPagination):
+    """Give a limited number of rows at once."""
+
+    default_limit = 50
+    max_limit = 500
+
+
 class DeploymentListView(generics.ListAPIView[Deployment]):
     """List the deployments that the caller may see, newest first; take new ones."""
 
     serializer_class = DeploymentSummarySerializer
+    pagination_class = Pages
 
     def get_queryset(self) -> QuerySet[Deployment]:
         """Return the caller's deployments, filtered by the query."""
@@ -100,6 +109,7 @@ def _submit(form: SubmitSerializer, actor: User) -> Deployment:
         actor=actor,
         commit=data["commit"],
         upgrade=data["upgrade"],
+        shrink=data["shrink"],
     )
 
 

@@ -46,6 +46,7 @@ class SubmitSerializer(StrictSerializer):
         child=serializers.CharField(), required=False, allow_empty=False
     )
     upgrade = serializers.BooleanField(default=False)
+    shrink = serializers.BooleanField(default=False)
     commit = serializers.CharField(default="", allow_blank=True, max_length=100)
 
     def validate_files(self, files: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -58,7 +59,9 @@ class SubmitSerializer(StrictSerializer):
         """Refuse fields that contradict the kind."""
         given = {"score", "files"} & set(attrs)
         if attrs["kind"] == DeploymentKind.TEARDOWN:
-            wrong = sorted(given) + [name for name in ("upgrade", "commit") if attrs[name]]
+            wrong = sorted(given) + [
+                name for name in ("upgrade", "shrink", "commit") if attrs[name]
+            ]
             if wrong:
                 raise serializers.ValidationError(
                     {name: ["A teardown takes none."] for name in wrong}

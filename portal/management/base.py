@@ -16,7 +16,7 @@ from django.db.models import Model, QuerySet
 
 from provisioning.exceptions import ConductorError
 from provisioning.models import Application, Environment, Organisation, Team
-from provisioning.services.people import system_user, user_named
+from provisioning.services.people import UnknownUserError, system_user, user_named
 
 FAILED, USAGE = 1, 2
 Row = TypeVar("Row", bound=Model)
@@ -69,9 +69,12 @@ class ConductorCommand(BaseCommand):
         )
 
     def actor(self, options: dict[str, Any]) -> User:
-        """Return the user to act as."""
+        """Return the user to act as; raise UsageError if there is no such user."""
         name = options.get("as_user")
-        return user_named(name) if name else system_user()
+        try:
+            return user_named(name) if name else system_user()
+        except UnknownUserError as error:
+            raise UsageError(str(error)) from error
 
     def organisation(self, options: dict[str, Any]) -> Organisation:
         """Return the named organisation, or the only one there is."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_GET, require_POST
 from django.views.decorators.vary import vary_on_headers
 from django_htmx.http import HTMX_STOP_POLLING
 
@@ -29,6 +30,7 @@ from provisioning.models import (
     Step,
 )
 from provisioning.models.deployments import TERMINAL_STATUSES, UNFINISHED_STEP_STATUSES
+from provisioning.services.deployments import NotConfirmableError, confirm_deployment
 
 PAGE_SIZE = 25
 LOG_CHUNKS = 500
@@ -85,6 +87,18 @@ def status(request: PageRequest, pk: int) -> HttpResponse:
     if digest == request.GET.get("seen"):
         return HttpResponse(status=204)
     return HttpResponse(html)
+
+
+@require_POST
+@signed_in
+def confirm(request: PageRequest, pk: int) -> HttpResponse:
+    """Agree to the changed plan that a deployment shows."""
+    deployment = get_object_or_404(_visible(request), pk=pk)
+    try:
+        confirm_deployment(deployment=deployment, actor=request.user)
+    except NotConfirmableError as error:
+        messages.error(request, str(error))
+    return redirect("portal:deployment", pk=pk)
 
 
 @require_GET

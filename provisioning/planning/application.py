@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from provisioning.graph.build import CycleError, order
 from provisioning.score.application import Application, bind_application
 from provisioning.score.document import Document, read_documents
-from provisioning.score.workload import ScoreError, Workload
+from provisioning.score.workload import Problem, ScoreError, Workload
+
+MAX_CYCLES = 20
 
 
 def order_application(workloads: Sequence[Workload]) -> tuple[Application, list[str]]:
     """Bind the workloads' resources and order their uids, dependencies first.
 
-    Raises ScoreError for resources on which the workloads differ, and for a cycle.
+    Raises ScoreError for resources on which the workloads differ, and for cycles.
     """
     application = bind_application(workloads)
-    try:
-        return application, order(application.resources, application.edges)
-    except CycleError as error:
-        raise application.cycle_error(error.path) from None
+    edges = set(application.edges)
+    problems: list[Problem] = []
+    while len(problems) < MAX_CYCLES:
+        try:
+            ordered = order(application.resources, edges)
+        except CycleError as error:
+            problems += application.cycle_error(error.path).problems
+            edges -= set(pairwise(error.path))
+        else:
+            break
+    if problems:
+        raise ScoreError(sorted(problems, key=lambda each: (each.file, each)))
+    return application, ordered
 
 
 def lint(files: Sequence[tuple[str, str]]) -> list[Document]:

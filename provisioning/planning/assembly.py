@@ -27,7 +27,7 @@ from provisioning.planning.plan import (
 )
 from provisioning.planning.questions import questions_of
 from provisioning.planning.requirements import Requirement
-from provisioning.planning.slots import slot_after
+from provisioning.planning.slots import Found, slot_after
 from provisioning.planning.steps import dependency_closure, output_dependents, planned_steps
 
 
@@ -204,10 +204,18 @@ class Assembly:
         needs: dict[str, dict[str, str]] = defaultdict(dict)
         for (source, target), kind in {**self.snapshot.dependencies, **edges}.items():
             needs[source][target] = kind
+        found: dict[str, list[Found]] = defaultdict(list)
+        for each in self.requirements:
+            if each.found is not None:
+                found[each.key].append(each.found)
         inside = ((key, target) for key in actions for target in needs[key] if target in actions)
         return tuple(
             self._resource(
-                key, actions, consumers.get(key, ()), {t: needs[key][t] for t in sorted(needs[key])}
+                key,
+                actions,
+                consumers.get(key, ()),
+                {t: needs[key][t] for t in sorted(needs[key])},
+                found[key],
             )
             for key in order(actions, inside)
         )
@@ -218,6 +226,7 @@ class Assembly:
         actions: Mapping[str, Action],
         consumers: Sequence[PlannedConsumer],
         depends_on: Mapping[str, str],
+        found: Sequence[Found],
     ) -> PlannedResource:
         each = self.desired.get(key) or self.left.get(key)
         each = each or as_it_is(self.snapshot.resources[key], depends_on)
@@ -248,7 +257,7 @@ class Assembly:
             consumers=tuple(consumers),
             changes=changes,
             candidates=each.candidates,
-            slot=slot_after(present, (one.found for one in self.requirements if one.key == key)),
+            slot=slot_after(present, found),
             decided_by=each.decided_by,
             unmet=each.unmet,
             shrinks=each.shrinks,

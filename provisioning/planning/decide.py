@@ -72,13 +72,16 @@ def decide(
         if key not in desired and present.version.uses and is_own(present, snapshot):
             _refresh(present, workloads, snapshot, desired)
     left = _left(names, staying, snapshot, desired, {each.key for each in requirements})
-    return Assembly("deploy", names, requirements, staying, desired, snapshot, left=left).plan()
+    plan = Assembly("deploy", names, requirements, staying, desired, snapshot, left=left).plan()
+    _refuse_missing_tools(plan, snapshot)
+    return plan
 
 
 def decide_teardown(names: Sequence[str] | None, snapshot: Snapshot) -> Plan:
     """Plan the removal of these workloads, or of all the application has in the environment.
 
-    Works from the stored graph alone. Raises PlanError for a workload that is not there.
+    Works from the stored graph alone. Raises PlanError for a workload that is not there, and for a
+    tool that no worker has.
     """
     known = sorted(snapshot.workloads)
     chosen = known if names is None else sorted(set(names))
@@ -99,7 +102,9 @@ def decide_teardown(names: Sequence[str] | None, snapshot: Snapshot) -> Plan:
     staying = _staying(chosen, snapshot)
     desired: dict[str, Desired] = {}
     left = _left(chosen, staying, snapshot, desired, frozenset())
-    return Assembly("teardown", chosen, [], staying, desired, snapshot, left=left).plan()
+    plan = Assembly("teardown", chosen, [], staying, desired, snapshot, left=left).plan()
+    _refuse_missing_tools(plan, snapshot)
+    return plan
 
 
 def _left(
@@ -120,6 +125,8 @@ def _left(
     for key in sorted((leaving & by_key.keys() & snapshot.resources.keys()) - required):
         now = desired.get(key)
         present = snapshot.resources[key]
+        if present.deleting:
+            continue
         context = now.context if now else present.context
         settled = without_leaving(present, by_key[key], snapshot, context)
         if settled.spec_digest != present.spec_digest:
@@ -127,6 +134,26 @@ def _left(
         else:
             left[key] = settled
     return left
+
+
+def _refuse_missing_tools(plan: Plan, snapshot: Snapshot) -> None:
+    """Refuse work on what exists if no worker can do it; for what is new, its line was told."""
+    steps = {step.key: step.action for step in plan.steps}
+    problems = [
+        Problem(
+            1,
+            1,
+            "",
+            f"{each.uid} cannot be {'destroyed' if steps[each.key] == 'destroy' else 'changed'}: the "
+            f"template {each.template.name} needs {tool}, which is installed on no worker of the "
+            f"environment {snapshot.environment}.",
+            f"install {tool} where the worker runs and start the worker again",
+        )
+        for each in plan.resources
+        if each.key in steps and (tool := snapshot.missing_tools.get(each.template.driver))
+    ]
+    if problems:
+        raise PlanError(problems)
 
 
 def _validate(

@@ -183,7 +183,7 @@ def _matched(
     """Choose the version: an existing resource keeps its own unless its creator upgrades it."""
     first = asked[0]
     for requirement in asked[1:] if present is None else asked:
-        problems.extend(_type_problems(requirement, first, present))
+        problems.extend(_type_problems(requirement, first, present, snapshot.application))
     type_, class_ = first.declaration.type, first.declaration.class_
     match = matcher.match(type_, class_, first.declaration.id or "")
     if present is not None:
@@ -210,7 +210,7 @@ def _matched(
 
 
 def _type_problems(
-    requirement: Requirement, first: Requirement, present: ResourceFacts | None
+    requirement: Requirement, first: Requirement, present: ResourceFacts | None, application: str
 ) -> list[Problem]:
     wanted = f"{requirement.declaration.type}.{requirement.declaration.class_}"
     if present is not None:
@@ -222,8 +222,9 @@ def _type_problems(
         return []
     return [
         requirement.problem(
-            f"`{requirement.declaration.alias}` asks for {wanted}, but {requirement.key} is "
-            f"{found}, made by {whose}.",
+            f"`{requirement.declaration.alias}` of workload {requirement.workload.name} of "
+            f"application {application} asks for {wanted}, but {requirement.key} is {found}, made "
+            f"by {whose}.",
             below="type",
             hint="ask for the same type and class, or use another name",
         )

@@ -11,12 +11,12 @@ from typing import Any
 
 from provisioning.exceptions import ConductorError
 from provisioning.planning.questions import Question
-from provisioning.score.workload import Problem
+from provisioning.score.workload import Problem, sorted_maps
 
 
 def _plain(value: Any) -> dict[str, Any]:
     # dataclasses.asdict copies deeply, which takes most of the time of a large plan.
-    return {name: getattr(value, name) for name in value.__slots__}
+    return {name: sorted_maps(getattr(value, name)) for name in value.__slots__}
 
 
 class Action(enum.StrEnum):
@@ -165,7 +165,7 @@ class PlannedResource:
             "changes": [_plain(change) for change in self.changes],
             "candidates": [_plain(candidate) for candidate in self.candidates],
             "slot": _plain(self.slot) if self.slot else None,
-            "decided_by": {param: list(who) for param, who in self.decided_by.items()},
+            "decided_by": {param: list(who) for param, who in sorted(self.decided_by.items())},
             "unmet": [_plain(wish) for wish in self.unmet],
             "shrinks": [_plain(shrink) for shrink in self.shrinks],
         }
@@ -252,7 +252,7 @@ class Plan:
         return not self.steps and not self.releases
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as JSON values, in a stable order."""
+        """Return the plan as JSON values, in an order that depends on nothing but the plan."""
         return {
             "kind": self.kind,
             "application": self.application,

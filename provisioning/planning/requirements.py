@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from provisioning.graph.build import CycleError, order
 from provisioning.planning.facts import Snapshot
 from provisioning.planning.naming import resource_key
 from provisioning.planning.references import bind, bound_text, literal_text
-from provisioning.planning.slots import Found, Slots
+from provisioning.planning.slots import Found, Slots, slot_after
 from provisioning.score.placeholders import (
     PlaceholderError,
     as_text,
@@ -71,20 +71,48 @@ def requirements_of(
     slots = Slots(workloads, snapshot)
     for workload in sorted(workloads, key=lambda workload: workload.name):
         keys = _keys(workload, snapshot, keys_by_id, problems)
+        for name, container in workload.containers.items():
+            problems.extend(_metadata_problems(workload, _substituted_parts(name, container)))
         bound: dict[str, Requirement] = {}
         for alias in _order(workload, keys, problems):
             try:
                 bound[alias] = _bind(workload, alias, keys)
-            except PlaceholderError as error:
+            except PlaceholderError:
                 path = join_path(("resources", alias, "params"))
-                problems.append(workload.problem(path, str(error), hint=error.hint))
+                params = [(path, workload.resources[alias].params)]
+                problems.extend(_metadata_problems(workload, params, aliases=workload.resources))
                 continue
             if workload.resources[alias].binding.mode == "match":
                 found = slots.bind(workload, workload.resources[alias], bound[alias].params)
                 keys[alias] = found.key
                 bound[alias] = replace(bound[alias], key=found.key, found=found)
         requirements += [bound[alias] for alias in sorted(bound)]
+    problems += _crowding(requirements, workloads, snapshot)
     return requirements
+
+
+def _crowding(
+    requirements: Sequence[Requirement], workloads: Sequence[Workload], snapshot: Snapshot
+) -> Iterator[Problem]:
+    """Refuse to bind by id to a resource that has as many consumers as it may."""
+    by_id = [each for each in requirements if each.declaration.binding.mode == "existing"]
+    covered = {workload.name for workload in workloads}
+    for each in by_id:
+        together = [other.found for other in requirements if other.key == each.key]
+        slot = slot_after(snapshot.resources[each.key], together)
+        if slot is None or slot.max_consumers is None:
+            continue
+        staying = sum(
+            consumer.key == each.key
+            and (consumer.application != snapshot.application or consumer.workload not in covered)
+            for consumer in snapshot.consumers
+        )
+        if staying + len(together) > slot.max_consumers:
+            yield each.problem(
+                f"{each.key} may have {slot.max_consumers} consumers, and has {staying} besides.",
+                below="reference",
+                hint="ask by the same criteria to get the next of its slot",
+            )
 
 
 def _order(workload: Workload, keys: Mapping[str, str], problems: list[Problem]) -> list[str]:
@@ -111,6 +139,21 @@ def _order(workload: Workload, keys: Mapping[str, str], problems: list[Problem])
     except CycleError as error:
         problems.append(workload.problem(join_path(("resources", error.path[0])), str(error)))
         return []
+
+
+def _metadata_problems(
+    workload: Workload, parts: Iterable[tuple[str, Json]], aliases: Collection[str] = ()
+) -> Iterator[Problem]:
+    """Find references to metadata that the workload does not have, in (path, value) pairs."""
+    for path, value in parts:
+        for below, reference in references(value, aliases=aliases):
+            if reference.alias:
+                continue
+            try:
+                look_up(workload.metadata, reference.keys, reference)
+            except PlaceholderError as error:
+                place = f"{path}.{below}" if below else path
+                yield workload.problem(place, str(error), hint=error.hint)
 
 
 def _keys(

@@ -58,13 +58,17 @@ def _param_problems(
     params = requirement.params or {}
     properties = version.params_schema.get("properties", {})
     template = f"the template {version.template} {version.version}"
-    for error in sorted(validator.iter_errors(params), key=lambda error: error.json_path):
+    errors = [each for error in validator.iter_errors(params) for each in _if_not_null(error)]
+    for error in sorted(errors, key=lambda error: error.json_path):
         # What one consumer leaves out another may give: the merged params are asked for it.
         left_out = error.validator == "required" and not error.absolute_path
         if left_out and version.merge_rules and not together:
             continue
         if error.absolute_path and is_secretref(error.instance):
             continue  # its value is known to the worker only
+        param = next(iter(error.absolute_path), None)
+        if properties.get(param, {}).get("writeOnly"):
+            continue  # a message would show the secret
         if error.validator in ABOUT_THE_WHOLE or not has_placeholder(error.instance):
             yield from _told(requirement, error, template, properties)
     for name, value in params.items():
@@ -83,6 +87,17 @@ def _param_problems(
                 hint="take it from another resource's output: ${resources.….…}, or from the "
                 "worker: {secretref: env:…}",
             )
+
+
+def _if_not_null(error: ValidationError) -> Iterator[ValidationError]:
+    """Say of a value that may be null as well what is wrong with it as it is."""
+    branches: Any = error.validator_value
+    if error.validator != "anyOf" or len(branches) != 2 or {"type": "null"} not in branches:
+        yield error
+        return
+    for inner in error.context or ():
+        if branches[inner.schema_path[0]] != {"type": "null"}:
+            yield from _if_not_null(inner)
 
 
 def output_problems(
@@ -168,16 +183,15 @@ def _told(
         yield requirement.problem(
             f"The parameter `{missing}` is missing: {template} requires it.",
             below=below,
-            hint=description,
+            hint=" ".join(description.split()),
         )
     else:
         shown = json.dumps(error.instance, sort_keys=True, default=str)
+        schema = properties.get(str(next(iter(error.absolute_path), "")), {})
         yield requirement.problem(
             f"{shown[:80]} is not accepted by {template}: {_expectation(error)}.",
             below=below,
-            hint=properties.get(str(next(iter(error.absolute_path), "")), {}).get(
-                "description", ""
-            ),
+            hint=" ".join(schema.get("description", "").split()),
         )
 
 

@@ -188,8 +188,18 @@ def _say(binding: Binding) -> str:
     if binding.mode == "shared":
         return "shared by name"
     if binding.mode == "match":
-        return f"matched ({binding.matching})" if binding.matching != Matching() else "matched"
+        return _say_matching(binding.matching or Matching())
     return "one's own" if binding.mode == "private" else "an existing resource"
+
+
+def _say_matching(matching: Matching) -> str:
+    on = "all params" if matching.match_on is None else ", ".join(matching.match_on) or "nothing"
+    said = f"matched on {on} in scope {matching.scope}"
+    if matching.sharing_policy != "shared":
+        said += f" with sharingPolicy {matching.sharing_policy}"
+    if matching.max_consumers is not None:
+        said += f" for at most {matching.max_consumers} consumers"
+    return said
 
 
 def bind(alias: str, id_: str | None, values: Mapping[str, Json]) -> Binding:

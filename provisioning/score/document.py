@@ -112,6 +112,8 @@ def _check(raw: RawDocument) -> dict[str, OwnKeys]:
         # What score-go checks of the metadata is all in the schema too.
         if each.parts not in places and each.parts[0] != "metadata"
     ]
+    if found or raw.problems or any(keys.problems for keys in own.values()):
+        found += semantics.check_cycle(plain, own)
     raw.problems += [
         raw.problem(each.parts, each.message, hint=each.hint, at_key=each.at_key) for each in found
     ]

@@ -13,7 +13,13 @@ OWN_DOT = "\0"
 PLACEHOLDER = re.compile(r"\$(?:(?P<escaped>\$(?:\{[^}]*\})?)|\{(?P<text>[^}]*)\})")
 # `/` stands in the names of annotations, `#` in the keys of resources that bound references name.
 WELL_FORMED = re.compile(r"(?:[A-Za-z0-9_/#-]|\\\.)+(?:\.(?:[A-Za-z0-9_/#-]|\\\.)+)+")
-ESCAPED_IN_JSON = {"<": r"\u003c", ">": r"\u003e", "&": r"\u0026"}
+ESCAPED_IN_JSON = {
+    "<": r"\u003c",
+    ">": r"\u003e",
+    "&": r"\u0026",
+    "\u2028": r"\u2028",
+    "\u2029": r"\u2029",
+}
 
 
 class PlaceholderError(ConductorError):
@@ -49,11 +55,7 @@ def parse_reference(text: str, *, aliases: Collection[str] = frozenset()) -> Ref
     Raises PlaceholderError.
     """
     if not WELL_FORMED.fullmatch(text):
-        raise PlaceholderError(
-            f"The placeholder ${{{text}}} is malformed: it takes two or more names with dots "
-            "between them, each of letters, digits, `_` and `-`.",
-            hint=r"write $$ for a dollar sign, and \. for a dot inside a name",
-        )
+        raise malformed_placeholder(text)
     parts = tuple(part.replace(OWN_DOT, ".") for part in text.replace(r"\.", OWN_DOT).split("."))
     if parts[0] in ROOTS:
         return Reference(parts, text)
@@ -63,6 +65,15 @@ def parse_reference(text: str, *, aliases: Collection[str] = frozenset()) -> Ref
         f'The placeholder ${{{text}}} has unsupported first element "{parts[0]}": it must be '
         "`resources` or `metadata`.",
         hint="write $$ for a dollar sign",
+    )
+
+
+def malformed_placeholder(text: str) -> PlaceholderError:
+    """Make the error for the inside of a placeholder that is not names with dots between them."""
+    return PlaceholderError(
+        f"The placeholder ${{{text}}} is malformed: it takes two or more names with dots between "
+        "them, each of letters, digits, `_` and `-`.",
+        hint=r"write $$ for a dollar sign, and \. for a dot inside a name",
     )
 
 
@@ -129,12 +140,13 @@ def _substitute_text(
 def as_text(value: Json) -> str:
     """Write an output the way a placeholder shows it: text as itself, the rest as Go writes JSON.
 
-    Go sorts keys, writes 2.0 as 2 and escapes the characters that HTML treats specially.
+    Go sorts keys, writes 2.0 as 2 and escapes the characters that HTML and JavaScript treat
+    specially.
     """
     if isinstance(value, str):
         return value
     text = json.dumps(_whole(value), separators=(",", ":"), sort_keys=True, ensure_ascii=False)
-    return re.sub("[<>&]", lambda match: ESCAPED_IN_JSON[match[0]], text)
+    return re.sub("[<>&\u2028\u2029]", lambda match: ESCAPED_IN_JSON[match[0]], text)
 
 
 def _whole(value: Json) -> Json:

@@ -57,11 +57,12 @@ class CoreLoader(yaml.CSafeLoader):
     yaml_implicit_resolvers = {}
     depth = 0
 
-    def descend_resolver(self, _parent: yaml.Node | None, _index: object) -> None:
+    def descend_resolver(self, parent: yaml.Node | None, _index: object) -> None:
         """Count one level down."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise UnreadableError(f"The document is nested more than {MAX_DEPTH} levels deep.")
+            message = f"The document is nested more than {MAX_DEPTH} levels deep."
+            raise UnreadableError(message, parent.start_mark if parent else None)
 
     def ascend_resolver(self) -> None:
         """Count one level up."""
@@ -241,6 +242,7 @@ class _Construction:
     def key(self, node: yaml.Node, parts: tuple[Part, ...]) -> str:
         """Read a key, which is text in everything that is also JSON."""
         if isinstance(node, yaml.ScalarNode) and node.tag == CORE + "str":
+            self.check_text(node, (*parts, node.value))
             return str(node.value)
         if not isinstance(node, yaml.ScalarNode):
             raise UnreadableError("A key must be text, not a list or a map.", node.start_mark)
@@ -256,6 +258,7 @@ class _Construction:
         """Read a scalar by the tag that the core schema, or the file, gives it."""
         text, kind = str(node.value), node.tag.removeprefix(CORE)
         if kind == "str":
+            self.check_text(node, parts)
             return text
         if kind not in CORE_SCALARS:
             self.report(node, parts, f"The tag {node.tag} has no meaning here.", "leave it out")
@@ -265,6 +268,11 @@ class _Construction:
         except (ValueError, KeyError):
             self.report(node, parts, f"{text[:40]} is not a value that JSON has.", "use quotes")
             return text
+
+    def check_text(self, node: yaml.ScalarNode, parts: tuple[Part, ...]) -> None:
+        """Report the one character that YAML can write and PostgreSQL cannot store."""
+        if "\0" in node.value:
+            self.report(node, parts, r"The character \0 cannot be stored.", "leave it out")
 
     def check_tag(self, node: yaml.Node, expected: str, parts: tuple[Part, ...]) -> None:
         """Report tags such as `!!set`, which would change what a list or map means."""

@@ -39,6 +39,11 @@ def output_lookup(
     def lookup(reference: Reference) -> Json:
         if not reference.alias:
             return look_up(workload.metadata, reference.keys, reference)
+        if reference.alias not in workload.resources:  # in a file that lint did not read
+            raise PlaceholderError(
+                f"The placeholder ${{{reference.text}}} does not resolve to a resource: there is no "
+                f'resource with name "{reference.alias}".'
+            )
         uid = workload.resources[reference.alias].uid
         if not reference.keys:
             return outputs.get(uid, {}).get("", uid)

@@ -2,12 +2,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 
 from provisioning.score.binding import OwnKeys
-from provisioning.score.placeholders import ROOTS, PlaceholderError, parse_reference, placeholders
+from provisioning.score.placeholders import (
+    ROOTS,
+    PlaceholderError,
+    malformed_placeholder,
+    parse_reference,
+    placeholders,
+)
 from provisioning.score.schema.validation import Finding, did_you_mean
 from provisioning.score.secretref import HINT, malformed, secretrefs
-from provisioning.score.workload import Json, Part
+from provisioning.score.workload import Json, Part, join_path
 
 Place = tuple[tuple[Part, ...], str]
 
@@ -68,6 +75,9 @@ def _check_placeholders(document: Mapping[str, Json], aliases: list[str]) -> Ite
     for (parts, text), in_params in placeholders_in(document):
         try:
             reference = parse_reference(text, aliases=known if in_params else ())
+            # Only the names of annotations have a slash, only the keys of bound references a #.
+            if "#" in text or (reference.alias and "/" in text):
+                raise malformed_placeholder(text)
         except PlaceholderError as error:
             yield Finding(parts, str(error), _short_form_hint(text, known, in_params) or error.hint)
             continue
@@ -125,6 +135,47 @@ def _check_before(document: Mapping[str, Json]) -> Iterator[Finding]:
         path = " → ".join(reversed(error.args[1]))
         message = f"The containers before relationships contain a cycle: {path}."
         yield Finding(("containers", error.args[1][-1], "before"), message)
+
+
+def check_cycle(document: Mapping[str, Json], own: Mapping[str, OwnKeys]) -> Iterator[Finding]:
+    """Find a cycle between the resources of one file, which may be invalid in other ways.
+
+    Valid files are ordered together with the others of their application, and this is left out.
+    """
+    uses = _uses_between_resources(document, own)
+    sorter: TopologicalSorter[str] = TopologicalSorter()
+    for source, target in sorted(uses):
+        sorter.add(source, target)
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        path: list[str] = error.args[1][::-1]
+        places = [uses[edge] for edge in pairwise(path)]
+        yield Finding(
+            places[0],
+            f"These resources need one another, so none can be first: {' → '.join(path)}. "
+            f"The references are {', '.join(f'`{join_path(place)}`' for place in places)}.",
+            "take one of the references out",
+        )
+
+
+def _uses_between_resources(
+    document: Mapping[str, Json], own: Mapping[str, OwnKeys]
+) -> dict[tuple[str, str], tuple[Part, ...]]:
+    known = {alias for alias, _ in _maps(document.get("resources"))}
+    uses: dict[tuple[str, str], tuple[Part, ...]] = {}
+    for (parts, text), in_params in placeholders_in(document):
+        try:
+            target = parse_reference(text, aliases=known).alias if in_params else ""
+        except PlaceholderError:
+            continue
+        if target in known:
+            uses.setdefault((str(parts[1]), target), parts)
+    for alias, keys in own.items():
+        for entry in () if keys.problems else keys.values.get("dependsOn", ()):
+            if entry["resource"] in known:
+                uses.setdefault((alias, entry["resource"]), keys.places["dependsOn"])
+    return uses
 
 
 def _check_own_keys(

@@ -25,6 +25,13 @@ def split_path(path: str) -> list[str]:
     return [part.replace(r"\.", ".") for part in UNESCAPED_DOT.split(path)] if path else []
 
 
+def sorted_maps(value: Json) -> Json:
+    """Copy a value with the keys of all its maps in one order, whatever order a file has."""
+    if isinstance(value, dict):  # not Mapping: a large plan asks a million times
+        return {key: sorted_maps(value[key]) for key in sorted(value)}
+    return [sorted_maps(item) for item in value] if isinstance(value, list) else value
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """Say what is wrong where; `line` and `column` count from 1."""

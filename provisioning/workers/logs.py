@@ -40,6 +40,11 @@ class Mask:
             self._pattern = re.compile("|".join(_pattern(text) for text in ordered))
             self.longest = len(ordered[0])
 
+    @property
+    def known(self) -> int:
+        """Return how many secrets are known by now."""
+        return len(self._secrets)
+
     def hide(self, text: str) -> str:
         """Return the text with every secret in it replaced."""
         return self._pattern.sub(MASK, text) if self._pattern else text
@@ -83,12 +88,15 @@ class Log:
     """Write one attempt's log; call `flush` now and then, and `close` at the end.
 
     Lines are held back until they are complete, so a secret that arrives in pieces is seen whole.
+    What was stored before a secret was known is masked at the end: a tool may say a value before
+    its state tells that this is a secret.
     """
 
     def __init__(self, step: Step, mask: Mask) -> None:
         self._step = step
         self._attempt = step.attempt
         self._mask = mask
+        self._known = 0
         self._parts: dict[tuple[str, str], str] = {}
         self._ready: list[tuple[str, str, str]] = []
         self._sequence = 0
@@ -140,6 +148,8 @@ class Log:
             self._sequence += 1
         self._ready, self._size = [], 0
         self._flushed = time.monotonic()
+        if not chunks[0].sequence and self._attempt == 1:
+            self._known = self._mask.known
         LogChunk.objects.bulk_create(chunks)
 
     def close(self) -> None:
@@ -149,6 +159,19 @@ class Log:
                 self._take(rest, stream, level)
         self._parts = {}
         self.flush()
+        if self._mask.known > self._known:
+            self._mask_stored()
+
+    def _mask_stored(self) -> None:
+        """Mask what the step's attempts have stored, also one whose worker died in the middle."""
+        changed = []
+        for chunk in LogChunk.objects.filter(step_id=self._step.pk):
+            hidden = self._mask.hide(chunk.text)
+            if hidden != chunk.text:
+                chunk.text = hidden
+                changed.append(chunk)
+        LogChunk.objects.bulk_update(changed, ["text"])
+        self._known = self._mask.known
 
     def _take(self, text: str, stream: str, level: str) -> None:
         if self._written > MOST_CHARACTERS:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +144,17 @@ def test_unset_and_empty_list_is_the_default(monkeypatch: pytest.MonkeyPatch) ->
     assert environment.words("ALLOWED_HOSTS", ["localhost"]) == ["localhost"]
     monkeypatch.setenv("ALLOWED_HOSTS", "a.example.org, b.example.org")
     assert environment.words("ALLOWED_HOSTS") == ["a.example.org", "b.example.org"]
+
+
+def test_wrong_value_ends_a_command_with_the_sentence_alone() -> None:
+    ran = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        env=os.environ | {"CONDUCTOR_WORKERS": "many"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    sentence = "CONDUCTOR_WORKERS must be a whole number, and is 'many'.\n"
+    assert (ran.returncode, ran.stdout, ran.stderr) == (1, "", sentence)

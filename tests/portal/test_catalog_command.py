@@ -103,7 +103,7 @@ def test_developers_may_not_sync(acme: Organisation, folder: Path, alice: User) 
 
 def test_unknown_actor_is_named(acme: Organisation, folder: Path, alice: User) -> None:
     ran = run("catalog", "sync", str(folder), "--as", "alise")
-    assert (ran.status, ran.err) == (1, "There is no active user alise. Did you mean alice?\n")
+    assert (ran.status, ran.err) == (2, "There is no active user alise. Did you mean alice?\n")
 
 
 def test_list_and_show_tell_the_newest_version(acme: Organisation, folder: Path) -> None:

@@ -183,6 +183,17 @@ def test_a_timeout_that_is_no_time_is_a_wrong_call(
     assert not Deployment.objects.exists()
 
 
+@pytest.mark.parametrize("commit", ["x" * 101, "\udcff"])
+def test_a_commit_that_cannot_be_kept_is_a_wrong_call(
+    shop: Place, write: Callable[[str], str], commit: str
+) -> None:
+    ran = run("deploy", write(DATABASE), *TARGET, "--commit", commit)
+
+    assert ran.status == 2
+    assert "A commit has 100 printable characters at most." in ran.err
+    assert not Deployment.objects.exists()
+
+
 def test_a_member_of_the_team_may_deploy(
     shop: Place, write: Callable[[str], str], alice: User
 ) -> None:

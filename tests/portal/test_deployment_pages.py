@@ -207,6 +207,48 @@ def test_queries_do_not_grow_with_the_resources(
     resources = "".join(f"  db{number}:\n    type: postgres\n" for number in range(6))
     deployment = shop.deploy(resources)
 
-    with django_assert_max_num_queries(7):  # session, user, deployment, steps, resources + 2
+    # session, user, deployment, approvals, steps, resources + 2
+    with django_assert_max_num_queries(8):
         browser.get(f"/deployments/{deployment.pk}/")
     assert Deployment.objects.count() == 1
+
+
+def test_the_page_says_whose_wish_is_not_met(browser: Client, shop: Place) -> None:
+    shop.template("queue", merge_rules={"runtime": {"rule": "priority"}})
+    wish = "  jobs:\n    type: queue\n    reference: {mode: shared, name: jobs}\n"
+    shop.deploy(wish + "    priority: 5\n    params: {runtime: '20'}\n", workload="api")
+    deployment = shop.deploy(wish + "    params: {runtime: '18'}\n")
+
+    html = text_of(browser, f"/deployments/{deployment.pk}/")
+
+    assert "Not as shop/web.jobs asks: <code>runtime</code> is" in html
+
+
+def test_a_changed_plan_is_confirmed_on_the_page(browser: Client, shop: Place) -> None:
+    shared = "  cache:\n    type: postgres\n    reference: {mode: shared, name: cache}\n"
+    shop.submit(shared + DATABASE)
+    changed = shop.submit(DATABASE)
+    shop.deploy(shared, application="billing")
+    url = f"/deployments/{changed.pk}/"
+    assert f'action="{url}confirm/"' in text_of(browser, url)
+
+    answer = browser.post(f"{url}confirm/")
+
+    assert answer.headers["Location"] == url
+    assert shop.done(changed).status == "succeeded"
+    assert f'action="{url}confirm/"' not in text_of(browser, url)
+
+
+def test_confirming_what_asks_for_nothing_says_so(browser: Client, shop: Place) -> None:
+    deployment = shop.deploy(DATABASE)
+
+    page = browser.post(f"/deployments/{deployment.pk}/confirm/", follow=True)
+
+    assert "asks for no confirmation" in page.content.decode()
+
+
+def test_others_cannot_confirm(client: Client, bob: User, shop: Place) -> None:
+    deployment = shop.deploy(DATABASE)
+    client.force_login(bob)
+
+    assert client.post(f"/deployments/{deployment.pk}/confirm/").status_code == 404

@@ -53,6 +53,22 @@ def test_a_deployment_is_accepted_and_can_be_looked_at(api: APIClient, alice: Us
     ]
 
 
+def test_shrinking_is_asked_for(api: APIClient) -> None:
+    answer = api.post(URL, {**REQUEST, "shrink": True})
+
+    assert answer.status_code == 202
+    assert Deployment.objects.get().shrink is True
+
+
+def test_a_teardown_takes_no_shrink(api: APIClient) -> None:
+    asked = {"kind": "teardown", "application": "shop", "environment": "dev", "shrink": True}
+
+    answer = api.post(URL, asked)
+
+    assert (answer.status_code, answer.json()) == (400, {"shrink": ["A teardown takes none."]})
+    assert not Deployment.objects.exists()
+
+
 def test_the_end_is_seen_and_no_secret_is(api: APIClient, shop: Place) -> None:
     number = api.post(URL, REQUEST).json()["id"]
     shop.done(Deployment.objects.get())
@@ -186,3 +202,41 @@ def test_a_strange_query_is_no_failure_of_the_server(api: APIClient) -> None:
     assert api.get(f"{URL}?application=%00").status_code == 200
     assert api.get(f"{URL}{10**30}/").status_code == 404
     assert api.post(URL, ["no", "object"]).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"application": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"application": "shop", "environment": "dev", "kind": "\\ud800"}',
+        '{"\\ud800": 1}',
+        '{"application": ',
+    ],
+)
+def test_a_body_that_cannot_be_read_is_refused_with_a_sentence(api: APIClient, body: str) -> None:
+    answer = api.post(URL, body, content_type="application/json")
+
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("JSON parse error - ")
+    assert not Deployment.objects.exists()
+
+
+def test_a_body_that_is_too_large_is_refused_with_its_limit(api: APIClient) -> None:
+    answer = api.post(URL, {**REQUEST, "commit": "x" * 3_000_000})
+
+    assert answer.status_code == 413
+    assert answer.json() == {"detail": "A request has 2,621,440 bytes at most."}
+    assert not Deployment.objects.exists()
+
+
+def test_a_score_file_that_cannot_be_stored_is_refused(api: APIClient) -> None:
+    score = score_file("web", '  db:\n    type: postgres\n    params: {a: "b\\0c"}\n')
+    answer = api.post(URL, {**REQUEST, "score": score})
+
+    assert answer.status_code == 400
+    assert [problem["path"] for problem in answer.json()["problems"]] == ["resources.db.params.a"]
+    assert not Deployment.objects.exists()
+
+
+def test_an_endless_page_is_limited(api: APIClient) -> None:
+    assert api.get(URL, {"limit": "9" * 30}).status_code == 200

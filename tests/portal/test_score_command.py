@@ -274,6 +274,56 @@ def test_render_embeds_files_if_asked(folder: Path) -> None:
     )
 
 
+def test_lint_tells_every_cycle(folder: Path) -> None:
+    (folder / "shop.yaml").write_text(
+        "apiVersion: score.dev/v1b1\nmetadata: {name: shop}\ncontainers: {main: {image: x}}\n"
+        "resources:\n"
+        "  one: {type: cache, params: {from: '${one.host}'}}\n"
+        "  two: {type: cache, params: {from: '${three.host}'}}\n"
+        "  three: {type: cache, dependsOn: two}\n"
+    )
+
+    status, output, _ = run("lint", "shop.yaml", "--format", "json")
+    [document] = json.loads(output)
+
+    assert status == 1
+    assert [
+        (each["line"], each["message"].partition(": ")[2]) for each in document["problems"]
+    ] == [
+        (
+            5,
+            (
+                "cache.default#shop.one → cache.default#shop.one. The references are `${one.host}` "
+                "in shop.yaml:5."
+            ),
+        ),
+        (
+            7,
+            (
+                "cache.default#shop.three → cache.default#shop.two → cache.default#shop.three. The "
+                "references are `dependsOn: two` in shop.yaml:7, `${three.host}` in shop.yaml:6."
+            ),
+        ),
+    ]
+
+
+def test_render_tells_a_reference_of_an_embedded_file_that_has_no_resource(folder: Path) -> None:
+    (folder / "note.txt").write_text("${resources.nowhere.host}")
+    (folder / "shop.yaml").write_text(
+        "apiVersion: score.dev/v1b1\nmetadata: {name: shop}\ncontainers:\n  main:\n"
+        "    image: x\n    files:\n      /note: {source: note.txt}\n"
+    )
+
+    assert run("render", "shop.yaml", outputs(folder, {}), "--embed-files") == (
+        1,
+        "",
+        (
+            "shop.yaml:7:14: The placeholder ${resources.nowhere.host} does not resolve to a resource: "
+            'there is no resource with name "nowhere".\n'
+        ),
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

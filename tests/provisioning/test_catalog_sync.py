@@ -538,3 +538,19 @@ def test_wrong_merge_rules_are_refused_with_their_line(
     write(tmp_path, "a", HEAD + whole + merge + "\n")
 
     assert [found[:2] for found in problems(sync)] == [expected]
+
+
+def test_the_rule_to_share_by_is_stored(sync: Sync, tmp_path: Path) -> None:
+    write(tmp_path, "a", HEAD + "share_when: consumer.team == resource.team\n")
+    sync()
+
+    assert ResourceTemplateVersion.objects.get().share_when == "consumer.team == resource.team"
+
+
+def test_a_wrong_rule_to_share_by_is_refused_with_its_line(sync: Sync, tmp_path: Path) -> None:
+    write(tmp_path, "a", HEAD + "share_when: consumer.name == resource.name\n")
+
+    ((line, message),) = [found[:2] for found in problems(sync)]
+    assert line == 5
+    assert message.startswith("There is no fact `consumer.name`. There are consumer.application")
+    assert not ResourceTemplateVersion.objects.exists()

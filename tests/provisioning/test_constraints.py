@@ -95,6 +95,12 @@ def second_step(**changes: Any) -> Callable[[], object]:
     return insert
 
 
+def slot_twice() -> object:
+    """Put two live resources into one place of a slot."""
+    Resource.objects.update(match_slot="slot", slot_ordinal=0)
+    return copied(Resource, key="slot/another/0", name="another")()
+
+
 BREAKS: dict[str, Callable[[], object]] = {
     "organisation_name_unique": copied(Organisation),
     "team_name_unique": copied(Team),
@@ -113,6 +119,9 @@ BREAKS: dict[str, Callable[[], object]] = {
     "template_rule_environment_kind_valid": changed(TemplateRule, environment_kind="moon"),
     "resource_one_live_per_key": copied(Resource, name="another"),
     "resource_one_live_per_name": copied(Resource, key="shared/another"),
+    "resource_one_live_per_slot": slot_twice,
+    "resource_slot_whole": changed(Resource, match_slot="slot"),
+    "resource_max_consumers_positive": changed(Resource, max_consumers=0),
     "resource_state_valid": changed(Resource, state="odd"),
     "resource_sharing_policy_valid": changed(Resource, sharing_policy="odd"),
     "approval_one_pending_per_resource": copied(Approval),
@@ -204,8 +213,10 @@ def test_audit_events_can_be_neither_changed_nor_deleted(sql: str) -> None:
         {"version": "9.9.9"},
         {"uses": ["workloads"]},
         {"deletion_policy": "retain"},
+        {"grace_seconds": 5},
         {"merge_rules": {"size": {"rule": "maximum"}}},
         {"shrink": "never"},
+        {"share_when": "True"},
         {"state": "draft"},
     ],
 )

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 from django.core.management.base import CommandParser
 
 from portal.management.deploying import DeployingCommand, score_files
+from provisioning.models import Deployment
 from provisioning.services.deployments.submit import submit_deployment
 
 
@@ -18,7 +20,9 @@ class Command(DeployingCommand):
         self.add_target(parser)
         self.add_wait(parser)
         self.add_format(parser)
-        parser.add_argument("--commit", default="", metavar="SHA", help="where the files are from")
+        parser.add_argument(
+            "--commit", type=commit, default="", metavar="SHA", help="where the files are from"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         files = score_files(options)
@@ -33,3 +37,11 @@ class Command(DeployingCommand):
             shrink=options["shrink"],
         )
         self.report(deployment, options)
+
+
+def commit(text: str) -> str:
+    """Check that a commit's name can be kept with the deployment, for argparse."""
+    limit = Deployment._meta.get_field("commit").max_length or 0
+    if len(text) > limit or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"A commit has {limit} printable characters at most.")
+    return text

@@ -16,7 +16,7 @@ from provisioning.score.application import Application
 from provisioning.score.document import Document, parse_application
 from provisioning.score.embedding import embed_files
 from provisioning.score.rendering import render
-from provisioning.score.workload import Problem, Workload
+from provisioning.score.workload import Problem, Workload, sorted_maps
 
 STDIN = "-"
 
@@ -189,7 +189,7 @@ def _graph_as_json(application: Application, order: Sequence[str]) -> dict[str, 
                 "type": resource.type,
                 "class": resource.class_,
                 "id": resource.id,
-                "params": resource.params,
+                "params": sorted_maps(resource.params),
                 "workloads": sorted({workload for workload, _ in resource.declared_by}),
             }
             for uid, resource in application.resources.items()

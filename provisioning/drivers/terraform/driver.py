@@ -56,8 +56,6 @@ class TerraformDriver:
         """Apply the module and return the outputs that its state holds."""
         with occupied(run):
             state = _Application(resource, run).apply()
-        for name in state.sensitive():
-            _mask(run, state.outputs[name].get("value"))
         return DriverResult(
             outputs=state.values(),
             sensitive=state.sensitive(),
@@ -120,9 +118,15 @@ class _Application:
             raise DriverError(
                 f"The resource cannot be changed: {error}.", permanent=True
             ) from error
-        for name in state.sensitive() if state else ():
-            _mask(self.run, state.outputs[name].get("value") if state else None)
+        self._mask_outputs()
         return state
+
+    def _mask_outputs(self) -> None:
+        """Keep the state's sensitive outputs out of the log; of a new resource, they come with it."""
+        state = self.shipper.current
+        if state is not None:
+            for name in state.sensitive():
+                _mask(self.run, state.outputs[name].get("value"))
 
     def _run_tool(self, *options: str) -> None:
         module = initialised_module(self.resource, self.run, self.tool, self.cache_folder)
@@ -147,6 +151,7 @@ class _Application:
             on_tick=self.shipper.tick,
         )
         self.shipper.finish()
+        self._mask_outputs()
         self._judge(outcome, messages)
 
     def _values(self, variables: frozenset[str]) -> bytes:

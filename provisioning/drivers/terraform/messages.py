@@ -46,7 +46,8 @@ class Messages:
         """Return what went wrong as text, from the diagnostics or else from the last plain lines."""
         shown = self.errors[:_SHOWN_ERRORS] or self._plain[-_SHOWN_ERRORS:]
         more = len(self.errors) - _SHOWN_ERRORS
-        return "\n".join([*shown, *([f"… and {more} more."] if more > 0 else [])])
+        lines = [*shown, *([f"… and {more} more."] if more > 0 else [])]
+        return "\n".join(lines) or "it said nothing."
 
     def _text(self, stream: str, line: str) -> None:
         text = printable(line)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ PROVIDED_VARIABLES = (
 )
 SUFFIXES = (".tf", ".tf.json", ".tofu", ".tofu.json")
 
+_HEREDOC = re.compile(
+    r"<<(?P<indented>-?)(?P<word>\w+)\r?\n(?P<text>.*?)[ \t]*(?P=word)\s*\Z", re.DOTALL
+)
 _SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 Block = Mapping[str, Any]
@@ -81,7 +86,7 @@ def _hcl(file: str, text: str) -> dict[str, Any]:
     options = hcl2.SerializationOptions(
         with_comments=False,
         strip_string_quotes=True,
-        preserve_heredocs=False,
+        preserve_heredocs=True,  # else their quotes and backslashes are escaped, as nothing else is
         explicit_blocks=False,
     )
     try:
@@ -93,7 +98,19 @@ def _hcl(file: str, text: str) -> dict[str, Any]:
             f"{token[0].strip()!r}" if token and token[0].strip() else "the end of a line or file"
         )
         raise _bad(file, f"{found} is not expected here.", line, column) from error
-    return document
+    return {key: _without_heredocs(value) for key, value in document.items()}
+
+
+def _without_heredocs(value: Any) -> Any:
+    """Write `<<EOT` and the indented `<<-EOT` as the text that they mean."""
+    if isinstance(value, dict):
+        return {key: _without_heredocs(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_heredocs(item) for item in value]
+    heredoc = _HEREDOC.match(value) if isinstance(value, str) else None
+    if heredoc is None:
+        return value
+    return textwrap.dedent(heredoc["text"]) if heredoc["indented"] else heredoc["text"]
 
 
 def _bad(

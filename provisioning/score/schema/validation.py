@@ -186,10 +186,28 @@ def _format_hint(schema: dict[str, Any], value: str) -> str:
         return f"write {literal}"
     if pattern == LABEL:
         return _label_hint(value)
-    return str(schema.get("description", f"it must match {pattern}"))
+    said = " ".join(KNOWN_RULES.get(pattern, schema.get("description", "")).split())
+    return said or f"it must match {pattern.removesuffix(END)}{'$' * pattern.endswith(END)}"
 
 
+END = r"\Z"
 LABEL = r"^[a-z0-9][a-z0-9-]{0,61}[a-z0-9]\Z"
+
+KNOWN_RULES = {
+    (
+        r"^(([a-z0-9][a-z0-9-]{0,61}[a-z0-9])(\.[a-z0-9][a-z0-9-]{0,61}[a-z0-9])*/)?"
+        r"[A-Za-z0-9][A-Za-z0-9._-]{0,61}[A-Za-z0-9]\Z"
+    ): (
+        "it has 2 to 63 of A-Z, a-z, 0-9, ., _ and -, starts and ends with a letter or a digit, and "
+        "may have a lower-case host name and / in front"
+    ),
+    r"^[A-Za-z0-9][A-Za-z0-9-]{0,61}[A-Za-z0-9]\Z": (
+        "it has 2 to 63 of A-Z, a-z, 0-9 and -, and neither starts nor ends with -"
+    ),
+    r"^[a-z0-9]+(?:-+[a-z0-9]+)*(?:\.[a-z0-9]+(?:-+[a-z0-9]+)*)*\Z": (
+        "it has 2 to 63 of a-z, 0-9, - and ., and starts and ends with a letter or a digit"
+    ),
+}
 
 
 def _label_hint(value: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from provisioning.services.deployments.submit import (
+    NotConfirmableError,
     confirm_deployment,
     plan_deployment,
     plan_teardown,
@@ -11,6 +12,7 @@ from provisioning.services.deployments.submit import (
 )
 
 __all__ = [
+    "NotConfirmableError",
     "confirm_deployment",
     "plan_deployment",
     "plan_teardown",

@@ -218,6 +218,28 @@ def test_secrets_are_masked_from_the_params_and_the_old_state(
     assert "hunter22" not in run.text()
 
 
+def test_a_secret_that_a_failing_first_apply_made_is_masked(module: Any, run: MemoryRun) -> None:
+    text = """
+    resource "terraform_data" "key" {
+      input = "key-${uuid()}"
+    }
+    resource "terraform_data" "fails" {
+      provisioner "local-exec" {
+        command = "echo ${terraform_data.key.output}; exit 3"
+      }
+    }
+    output "key" {
+      value     = terraform_data.key.output
+      sensitive = true
+    }
+    """
+    with pytest.raises(DriverError, match="exit status 3"):
+        DRIVER.ensure(module(text), run)
+    state = State.read(run.states[-1])
+    assert state is not None
+    assert run.masked == {state.outputs["key"]["value"]}
+
+
 def test_variables_that_conductor_provides_are_filled(module: Any, run: MemoryRun) -> None:
     text = """
     variable "conductor_name" {

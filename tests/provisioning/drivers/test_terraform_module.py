@@ -175,6 +175,26 @@ def test_outputs_are_read_with_their_flags(tmp_path: Path) -> None:
     )
 
 
+def test_heredocs_are_read_as_the_text_they_mean(tmp_path: Path) -> None:
+    text = r"""
+variable "rules" {
+  type        = string
+  default     = <<EOT
+  {"a": "\d"}
+EOT
+  description = <<-EOT
+    What "rules" there are:
+      one each line.
+  EOT
+}
+"""
+    assert _described(tmp_path, text).params_schema["properties"]["rules"] == {
+        "type": "string",
+        "default": '  {"a": "\\d"}\n',
+        "description": 'What "rules" there are:\n  one each line.',
+    }
+
+
 def test_the_json_syntax_is_read_too(tmp_path: Path) -> None:
     document = {
         "variable": {"size": {"type": "number", "default": 3}},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -70,6 +71,18 @@ def test_params_are_stored_with_references_bound_to_keys():
         "from": r"amqp://${resources.private/shop/api/db/database\.default.host}"
     }
     assert jobs.depends_on == {DB: "output"}
+
+
+def test_plan_is_the_same_bytes_in_any_order_of_keys():
+    params = {"type": "object", "additionalProperties": True}
+    snapshot = make_snapshot(make_version("database", params={"one": params, "two": params}))
+    resources = "db:\n  type: database\n  params: {%s}\n  metadata: {%s}"
+    first = resources % ("one: {a: 1, b: [{c: 1, d: 2}]}, two: {}", "x: 1, y: 2")
+    second = resources % ("two: {}, one: {b: [{d: 2, c: 1}], a: 1}", "y: 2, x: 1")
+
+    plans = [decide(workloads(score("api", each)), snapshot) for each in (first, second)]
+
+    assert len({json.dumps(plan.to_json()) for plan in plans}) == 1
 
 
 def test_metadata_in_params_is_filled_in_when_planning():
@@ -259,8 +272,8 @@ def test_shared_name_of_another_type_is_refused():
     text = score("web", SHARED.replace("type: database", "type: queue"))
 
     assert refusal(text, snapshot)[0][1] == (
-        "`common` asks for queue.default, but shared/common is database.default, made by "
-        "application shop."
+        "`common` of workload web of application mail asks for queue.default, but shared/common is "
+        "database.default, made by application shop."
     )
 
 
@@ -334,6 +347,18 @@ def test_mistake_is_refused_with_its_line_and_a_remedy(resources, variables, lin
     assert refusal(score("api", resources, variables)) == [(line, message, hint)]
 
 
+def test_metadata_that_is_not_there_is_refused_wherever_it_is_used():
+    resources = "db:\n  type: database\n  params:\n    from: ${metadata.name}-${metadata.nmae}"
+
+    assert [
+        (line, message)
+        for line, message, _ in refusal(score("api", resources, "A: ${metadata.tier}"))
+    ] == [
+        (8, "The placeholder ${metadata.tier} has no value: there is no `tier`."),
+        (13, "The placeholder ${metadata.nmae} has no value: there is no `nmae`."),
+    ]
+
+
 def test_missing_required_param_is_refused():
     snapshot = make_snapshot(make_version("database", required=["size"]))
 
@@ -369,6 +394,31 @@ def test_secret_written_as_text_is_refused():
     ]
 
 
+def test_secret_of_a_wrong_type_is_not_shown():
+    version = make_version("database", params={"pin": {"type": "integer", "writeOnly": True}})
+    text = score("api", "db:\n  type: database\n  params: {pin: hunter2}")
+
+    assert [message for _, message, _ in refusal(text, make_snapshot(version))] == [
+        "`pin` is a secret of the template database 1.0.0 and must not stand in a file."
+    ]
+
+
+def test_value_that_may_be_null_is_told_what_it_must_be():
+    rule = {"type": "object", "properties": {"days": {"anyOf": [{"type": "integer"}, NULL]}}}
+    version = make_version("database", params={"backup": {"anyOf": [rule, NULL]}})
+    # The placeholder beside it does not excuse the wrong value.
+    backup = "{days: some, to: '${resources.db.host}'}"
+    text = score("api", f"other:\n  type: database\n  params: {{backup: {backup}}}\n{DB_ALONE}")
+
+    assert refusal(text, make_snapshot(version))[0][1] == (
+        '"some" is not accepted by the template database 1.0.0: the type must be integer.'
+    )
+
+
+NULL = {"type": "null"}
+DB_ALONE = "db:\n  type: database"
+
+
 def test_tool_that_no_worker_has_is_named():
     snapshot = make_snapshot(missing_tools={"fake": "terraform"})
 
@@ -376,6 +426,31 @@ def test_tool_that_no_worker_has_is_named():
         "The template database needs terraform, which is installed on no worker of the "
         "environment dev."
     )
+
+
+def test_teardown_that_no_worker_can_do_is_refused():
+    snapshot = replace(deployed(score("api", DB_AND_JOBS)), missing_tools={"fake": "terraform"})
+
+    with pytest.raises(PlanError) as refused:
+        decide_teardown(None, snapshot)
+
+    assert [each.message for each in refused.value.problems] == [
+        (
+            "database.default#api.db cannot be destroyed: the template database needs terraform, which "
+            "is installed on no worker of the environment dev."
+        ),
+        (
+            "queue.default#api.jobs cannot be destroyed: the template queue needs terraform, which is "
+            "installed on no worker of the environment dev."
+        ),
+    ]
+
+
+def test_what_needs_no_work_needs_no_tool():
+    text = score("api", DB_AND_JOBS)
+    snapshot = replace(deployed(text), missing_tools={"fake": "terraform"})
+
+    assert decide(workloads(text), snapshot).changes_nothing
 
 
 def test_most_specific_rule_wins_and_every_candidate_is_explained():

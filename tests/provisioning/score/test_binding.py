@@ -93,7 +93,10 @@ def test_annotations_mean_what_the_keys_mean(keys: dict[str, Any], binding: Bind
         ),
         (
             {"sharing": "shared-always", "matching": {"scope": "environment"}},
-            "`sharing` and `matching` disagree",
+            (
+                "`sharing` and `matching` disagree: matched on nothing in scope environment or matched "
+                "on all params in scope environment?"
+            ),
         ),
         ({"pool": "warm", "sharing": "shared"}, "`pool` and `sharing` disagree"),
         ({"reference": {"mode": "shared"}}, "`reference` of mode shared has no `name`."),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import pickle
 
 import pytest
@@ -318,3 +319,54 @@ def test_an_application_has_its_workloads_in_order_of_their_names() -> None:
     other = WHOLE.replace("shop", "alpha")
 
     assert [w.name for w in parse_application([("b", WHOLE), ("a", other)])] == ["alpha", "shop"]
+
+
+def test_a_cycle_is_told_along_with_the_other_problems_of_its_file() -> None:
+    text = WHOLE + (
+        "resources:\n  one: {type: cache, params: {from: '${two.host}'}}\n"
+        "  two: {type: cache, dependsOn: [one], parms: {}}\n"
+    )
+
+    assert [(line, message) for line, _, _, message, _ in problems(text)] == [
+        (
+            8,
+            (
+                "These resources need one another, so none can be first: one → two → one. The "
+                "references are `resources.one.params.from`, `resources.two.dependsOn`."
+            ),
+        ),
+        (9, "`parms` is not a key of `resources.two`."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("type", "it has 2 to 63 of A-Z, a-z, 0-9 and -, and neither starts nor ends with -"),
+        (
+            "id",
+            "it has 2 to 63 of a-z, 0-9, - and ., and starts and ends with a letter or a digit",
+        ),
+    ],
+)
+def test_a_word_of_the_wrong_form_is_told_the_form(key: str, hint: str) -> None:
+    values = {"type": "postgres", key: "X_"}
+    text = (
+        "apiVersion: score.dev/v1b1\nmetadata: {name: web}\ncontainers: {main: {image: x}}\n"
+        f"resources: {{db: {json.dumps(values)}}}\n"
+    )
+
+    _, [problem] = parse(text)
+
+    assert (problem.path, problem.hint) == (f"resources.db.{key}", hint)
+
+
+@pytest.mark.parametrize("text", ["resources.db.a/b", "resources.db.a#b", "metadata.a#b"])
+def test_only_names_of_annotations_have_a_slash(text: str) -> None:
+    _, problems = parse(
+        "apiVersion: score.dev/v1b1\nmetadata: {name: api}\n"
+        f"containers: {{main: {{image: busybox, variables: {{A: '${{{text}}}'}}}}}}\n"
+        "resources: {db: {type: postgres}}\n"
+    )
+
+    assert [problem.message.partition(" is ")[2][:9] for problem in problems] == ["malformed"]

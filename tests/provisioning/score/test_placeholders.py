@@ -96,6 +96,7 @@ def test_another_root_is_refused() -> None:
         (True, "true"),
         (None, "null"),
         ({"b": [1, "ü"], "a": "<&>"}, r'{"a":"\u003c\u0026\u003e","b":[1,"ü"]}'),
+        (["\u2028\u2029"], r'["\u2028\u2029"]'),
     ],
 )
 def test_an_output_that_is_not_text_is_written_as_json(value: Any, text: str) -> None:

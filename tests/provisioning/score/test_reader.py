@@ -187,6 +187,21 @@ def test_what_no_score_file_holds_is_refused(text: str, message: str) -> None:
     assert [problem.message for problem in only(text).problems] == [message]
 
 
+def test_a_document_that_is_too_deep_is_refused_where_it_is() -> None:
+    [problem] = only("a: 1\nb: " + "[" * 200 + "]" * 200).problems
+
+    assert (problem.line, problem.column) == (2, 102)
+
+
+def test_a_character_that_cannot_be_stored_is_refused_in_values_and_keys() -> None:
+    problems = only('first: "a\\0b"\n"sec\\0ond": 1\n').problems
+
+    assert [(problem.line, problem.column, problem.message) for problem in problems] == [
+        (1, 8, r"The character \0 cannot be stored."),
+        (2, 1, r"The character \0 cannot be stored."),
+    ]
+
+
 def test_a_key_that_is_not_text_is_refused_with_the_remedy() -> None:
     [problem] = only("variables:\n  8080: x\n").problems
 

@@ -54,6 +54,35 @@ def test_a_secret_that_comes_in_two_pieces_is_masked(step: Step, mask: Mask, cut
     assert stored() == MASK + "\n"
 
 
+def test_a_secret_that_was_logged_before_it_was_known_is_masked_at_the_end(step: Step) -> None:
+    mask = Mask()
+    log = Log(step, mask)
+    log.add(f"made {SECRET}\n", "stdout", "info")
+    log.flush()
+    mask.add(SECRET)
+    log.close()
+
+    assert stored() == f"made {MASK}\n"
+
+
+def test_a_later_attempt_masks_what_one_that_died_has_logged(step: Step) -> None:
+    died = Log(step, Mask())
+    died.add(f"made {SECRET}\n", "stdout", "info")
+    died.flush()
+    Step.objects.update(attempt=2)
+    step.attempt = 2
+    mask = Mask()
+    mask.add(SECRET)
+    log = Log(step, mask)
+    log.add(f"found {SECRET}\n", "stdout", "info")
+    log.close()
+
+    assert sorted(LogChunk.objects.values_list("attempt", "text")) == [
+        (1, f"made {MASK}\n"),
+        (2, f"found {MASK}\n"),
+    ]
+
+
 @pytest.mark.parametrize("before", [0, 1, 5, len(SECRET) - 1, len(SECRET), len(SECRET) + 3])
 def test_a_secret_in_a_line_without_end_is_masked(
     step: Step, mask: Mask, monkeypatch: pytest.MonkeyPatch, before: int

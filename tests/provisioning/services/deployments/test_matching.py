@@ -182,3 +182,17 @@ def test_matching_takes_as_many_queries_whatever_there_is(cache: Place) -> None:
     for number in range(5):
         cache.deploy(TWO, application=f"app-{number}")
     assert queries() == few
+
+
+def test_a_full_resource_cannot_be_joined_by_its_id_either(cache: Place) -> None:
+    for number in range(2):
+        cache.deploy(TWO, application=f"app-{number}")
+    by_id = (
+        f"  cache:\n    type: cache\n    reference: {{mode: existing, id: {uses('app-0').pk}}}\n"
+    )
+
+    with pytest.raises(PlanError, match="may have 2 consumers, and has 2 besides"):
+        cache.submit(by_id, application="third")
+    assert uses("app-0").consumers.count() == 2
+
+    assert cache.deploy(by_id, application="app-1").status == "succeeded"
