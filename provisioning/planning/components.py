@@ -84,16 +84,22 @@ def names_of(needs: Iterable[Need]) -> dict[str, str]:
 
 
 def inputs_of(
-    version: VersionFacts, params: Mapping[str, Json], needs: Mapping[str, str]
+    version: VersionFacts,
+    params: Mapping[str, Json],
+    context: Mapping[str, Any],
+    needs: Mapping[str, str],
 ) -> dict[str, Json]:
-    """Fill the params that a template fills in itself, from the settled params and its needs' keys.
+    """Fill the params that a template fills in itself.
 
-    Raises ExpressionError.
+    `params` and `context` are the resource's own, `needs` maps what it requires to the keys. Raises
+    ExpressionError.
     """
     if not version.inputs:
         return {}
     names = names_of(Need.of(each, required=True) for each in version.requirements)
-    scope = _Scope(_with_defaults(version, params), {}, {n: needs[k] for n, k in names.items()})
+    scope = _Scope(
+        _with_defaults(version, params), context, {name: needs[key] for name, key in names.items()}
+    )
     filled: dict[str, Json] = fill(version.inputs, scope.look_up)
     return filled
 
@@ -156,7 +162,7 @@ class _Scope:
     """Everything that the placeholders of one template can name."""
 
     params: Mapping[str, Json]
-    context: Mapping[str, str]
+    context: Mapping[str, Any]
     keys: Mapping[str, str]
 
     def look_up(self, expression: Expression) -> Any:

@@ -243,7 +243,8 @@ def _settled(
     version = match.version
     assert version is not None  # noqa: S101 - the caller has checked it
     first = asked[0]
-    inputs = _inputs(asked, version, settled)
+    told = context.of(asked, present, version)
+    inputs = _inputs(asked, version, settled, told)
     params = {**settled.params, **inputs}
     key = first.key
     declaration = first.declaration
@@ -254,7 +255,6 @@ def _settled(
             snapshot.organisation, snapshot.environment, key, declaration.type, version.naming
         )
     )
-    told = context.of(asked, present, version)
     depends_on: dict[str, str] = {}
     for other in others:
         depends_on |= dict.fromkeys(other.depends_on, "strong")
@@ -286,13 +286,16 @@ def _settled(
 
 
 def _inputs(
-    asked: Sequence[Requirement], version: VersionFacts, settled: Settlement
+    asked: Sequence[Requirement],
+    version: VersionFacts,
+    settled: Settlement,
+    context: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Fill in what the template fills in itself; raise ExpressionError."""
     needs = next((each.needs for each in asked if each.needs), {})
     if version.requirements and not needs:
         return {}  # Why it could not be expanded has been told.
-    return inputs_of(version, settled.params, needs)
+    return inputs_of(version, settled.params, context, needs)
 
 
 class _Context:

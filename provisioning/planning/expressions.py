@@ -17,14 +17,10 @@ from provisioning.score.placeholders import PLACEHOLDER, as_text
 from provisioning.score.workload import Json, Part
 
 PARAMS, CONTEXT, SELF = "params", "context", "self"
-CONTEXT_FIELDS = (
-    "alias",
-    "application",
-    "environment",
-    "environment_kind",
-    "organisation",
-    "workload",
-)
+OWN_CONTEXT = ("application", "environment", "environment_kind", "organisation", "workload")
+"""What the inputs of a resource may name."""
+NEED_CONTEXT = ("alias", *OWN_CONTEXT)
+"""What a need may name; the alias is the one in the file."""
 FILTERS: Mapping[str, Callable[[str], str]] = {"lower": str.lower, "upper": str.upper}
 WRITTEN = re.compile(r"\s*(?P<path>[\w-]+(?:\.[\w-]+)+)\s*(?P<filters>(?:\|\s*\w+\s*)*)")
 ABSENT = object()
@@ -89,11 +85,11 @@ def expressions_in(
 
 
 def check_expressions(
-    value: Json, *, params: Collection[str], names: Collection[str]
+    value: Json, *, params: Collection[str], names: Collection[str], context: Collection[str]
 ) -> Iterator[tuple[tuple[Part, ...], str]]:
     """Tell, with its place, what each placeholder names that is not there.
 
-    `params` are the template's own, `names` what it may take outputs from.
+    `params` are the template's own, `names` what it may take outputs from, `context` what it is told.
     """
     for place, text in expressions_in(value):
         try:
@@ -105,8 +101,8 @@ def check_expressions(
         if root == PARAMS and first not in params:
             known = ", ".join(sorted(params)) or "none"
             yield place, f"${{{text}}} names no param of the template; the params are {known}."
-        elif root == CONTEXT and first not in CONTEXT_FIELDS:
-            yield place, f"${{{text}}} names nothing; context has {', '.join(CONTEXT_FIELDS)}."
+        elif root == CONTEXT and first not in context:
+            yield place, f"${{{text}}} names nothing; context has {', '.join(context)} here."
         elif root not in (PARAMS, CONTEXT) and root not in names:
             known = ", ".join(sorted({PARAMS, CONTEXT, *names}))
             yield place, f"${{{text}}} names nothing that it may see; that is {known}."

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from provisioning.planning.components import Need, names_of
-from provisioning.planning.expressions import SELF, check_expressions
+from provisioning.planning.expressions import NEED_CONTEXT, OWN_CONTEXT, SELF, check_expressions
 from provisioning.score.reader import RawDocument
 from provisioning.score.workload import Problem
 
@@ -85,11 +85,13 @@ def need_problems(file: TemplateFile, schema: Mapping[str, Any]) -> Iterator[Pro
     names = names_of(needs)
     for place, need in zip(places, [*needs, *beside], strict=True):
         visible = [*names, *([] if need.required else [SELF])]
-        for parts, message in check_expressions(need.params, params=own, names=visible):
+        found = check_expressions(need.params, params=own, names=visible, context=NEED_CONTEXT)
+        for parts, message in found:
             yield file.problem((*place, "params", *parts), message)
     component = file.kind == COMPONENT
     for name, value in file.inputs.items():
-        for parts, message in check_expressions(value, params=own, names=names):
+        found = check_expressions(value, params=own, names=names, context=OWN_CONTEXT)
+        for parts, message in found:
             path = ("outputs", name.partition(".")[2], "value") if component else ("inputs", name)
             yield file.problem((*path, *parts), message)
 
