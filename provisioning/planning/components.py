@@ -16,14 +16,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from provisioning.planning.expressions import (
-    ABSENT,
     CONTEXT,
     PARAMS,
     SELF,
     Expression,
     ExpressionError,
     fill,
-    read_expression,
     value_of,
 )
 from provisioning.planning.facts import ConsumerFacts, Snapshot, VersionFacts

@@ -163,7 +163,7 @@ def _validate(
     snapshot: Snapshot,
     problems: list[Problem],
 ) -> None:
-    checks = ParamChecks()
+    checks = ParamChecks(later=bool(snapshot.defaults))
     versions: dict[str, VersionFacts] = {key: each.version for key, each in desired.items()}
     aliases: dict[str, dict[str, str]] = defaultdict(dict)
     merged: dict[str, Requirement] = {}
@@ -173,7 +173,7 @@ def _validate(
         of_workload = aliases[requirement.workload.name]
         if requirement.key in desired and _sets_params(requirement, desired[requirement.key]):
             problems.extend(checks.problems(requirement, versions[requirement.key]))
-            if versions[requirement.key].merge_rules:
+            if versions[requirement.key].merge_rules or snapshot.defaults:
                 merged.setdefault(requirement.key, requirement)
         if requirement.params:
             problems.extend(output_problems(requirement, of_workload, versions))

@@ -37,7 +37,9 @@ def catalogue(texts: Iterable[str]) -> Snapshot:
 
 def definitions(folder: Path) -> list[str]:
     """Read the definitions of a pattern, except those of workloads."""
-    return [each.read_text() for each in sorted(folder.glob("def-*")) if "workload" not in each.name]
+    return [
+        each.read_text() for each in sorted(folder.glob("def-*")) if "workload" not in each.name
+    ]
 
 
 def _version(number: int, name: str, entity: Mapping[str, Any]) -> VersionFacts:
@@ -69,7 +71,8 @@ def _version(number: int, name: str, entity: Mapping[str, Any]) -> VersionFacts:
 def _reference(match: re.Match[str], requirements: dict[str, dict[str, Any]]) -> str:
     target = match[1] or match[2]
     need = requirements.setdefault(
-        target, {"class": "${class}", "id": "${id}", **_place(target), "key": f"r{len(requirements)}"}
+        target,
+        {"class": "${class}", "id": "${id}", **_place(target), "key": f"r{len(requirements)}"},
     )
     return f"${{{need['key']}.{match[3]}}}"
 

@@ -80,7 +80,7 @@ def test_class_is_handed_on_to_what_is_needed():
 def identity_plan(*more):
     needed = score("example-workload", "identity: {type: k8s-service-account}")
     known = definitions(PATTERNS / "break-a-loop-additional-resource")
-    return decide(workloads(needed), catalogue([*known, *more] if not more else more))
+    return decide(workloads(needed), catalogue(more or known))
 
 
 def test_additional_resource_breaks_a_loop():
@@ -117,7 +117,11 @@ def test_shared_resource_is_one_under_two_names():
         )
     )
     front, back = "shared-resource-example-frontend", "shared-resource-example-backend"
-    own, route, other = f"dns.default#{front}.fe-dns", f"route.default#{front}.fe-route", "dns.default#backend-dns"
+    own, route, other = (
+        f"dns.default#{front}.fe-dns",
+        f"route.default#{front}.fe-route",
+        "dns.default#backend-dns",
+    )
     assert nodes == {front, back, own, route, other, f"route.default#{back}.my-route"}
     assert edges == {
         (front, route), (route, own), (front, own), (front, other),
