@@ -173,8 +173,10 @@ def _validate(
         of_workload = aliases[requirement.workload.name]
         if requirement.key in desired and _sets_params(requirement, desired[requirement.key]):
             problems.extend(checks.problems(requirement, versions[requirement.key]))
-            if versions[requirement.key].merge_rules or snapshot.defaults:
+            if versions[requirement.key].merge_rules:
                 merged.setdefault(requirement.key, requirement)
+        if requirement.key in desired and snapshot.defaults:
+            merged.setdefault(requirement.key, requirement)
         if requirement.params:
             problems.extend(output_problems(requirement, of_workload, versions))
     if not problems:
@@ -196,7 +198,7 @@ def _validate(
 
 def _sets_params(requirement: Requirement, desired: Desired) -> bool:
     """Tell whether a requirement must satisfy the schema: it names params, or nobody else does."""
-    return requirement.params is not None or not desired.params
+    return requirement.params is not None or not desired.params.keys() - desired.inputs.keys()
 
 
 def _cycle_problem(error: CycleError, requirements: Sequence[Requirement]) -> Problem:
