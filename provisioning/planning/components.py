@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,84 +21,26 @@ from provisioning.planning.expressions import (
     Expression,
     ExpressionError,
     fill,
-    value_of,
 )
 from provisioning.planning.facts import ConsumerFacts, Snapshot, VersionFacts
 from provisioning.planning.matching import Matcher
 from provisioning.planning.naming import needed_key
-from provisioning.planning.references import bound_references, bound_text, keys_in
+from provisioning.planning.needs import (
+    SAME_CLASS,
+    SAME_ID,
+    Need,
+    Scope,
+    names_of,
+    needs_of,
+    with_defaults,
+)
+from provisioning.planning.references import bound_references, keys_in
 from provisioning.planning.requirements import Requirement
 from provisioning.score.workload import Binding, Json, Problem, ResourceDeclaration
 
 DECLARED, REQUIRED, CO_PROVISIONED, FOLLOWED = "declared", "required", "co-provisioned", "followed"
-SAME_ID, SAME_CLASS = "${id}", "${class}"
 LONGEST_ALIAS = 300
 GROUP_LENGTH = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """One entry of a template's `requirements` or `co_provision`."""
-
-    key: str
-    type: str
-    class_: str
-    id: str
-    params: Mapping[str, Json]
-    priority: int | None
-    required: bool
-    is_dependent: bool
-    copy_dependents: bool
-
-    @classmethod
-    def of(cls, said: Mapping[str, Any], *, required: bool) -> Need:
-        """Read an entry as the catalogue stores it."""
-        return cls(
-            key=said.get("key", said["type"]),
-            type=said["type"],
-            class_=said.get("class", "default"),
-            id=said.get("id", "" if required else SAME_ID),
-            params=said.get("params", {}),
-            priority=said.get("priority"),
-            required=required,
-            is_dependent=said.get("is_dependent", False),
-            copy_dependents=said.get("copy_dependents", False),
-        )
-
-
-def needs_of(version: VersionFacts) -> list[Need]:
-    """List what a template version needs besides itself, what it requires first."""
-    required = [Need.of(each, required=True) for each in version.requirements]
-    return required + [Need.of(each, required=False) for each in version.co_provision]
-
-
-def names_of(needs: Iterable[Need]) -> dict[str, str]:
-    """Map the names by which needs may be referred to, to their keys: the key, or a type met once."""
-    needs = list(needs)
-    types = Counter(each.type for each in needs)
-    by_type = {each.type: each.key for each in needs if types[each.type] == 1}
-    return by_type | {each.key: each.key for each in needs}
-
-
-def inputs_of(
-    version: VersionFacts,
-    params: Mapping[str, Json],
-    context: Mapping[str, Any],
-    needs: Mapping[str, str],
-) -> dict[str, Json]:
-    """Fill the params that a template fills in itself.
-
-    `params` and `context` are the resource's own, `needs` maps what it requires to the keys. Raises
-    ExpressionError.
-    """
-    if not version.inputs:
-        return {}
-    names = names_of(Need.of(each, required=True) for each in version.requirements)
-    scope = _Scope(
-        _with_defaults(version, params), context, {name: needs[key] for name, key in names.items()}
-    )
-    filled: dict[str, Json] = fill(version.inputs, scope.look_up)
-    return filled
 
 
 def expanded(
@@ -155,25 +96,6 @@ class _Link:
     required: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Scope:
-    """Everything that the placeholders of one template can name."""
-
-    params: Mapping[str, Json]
-    context: Mapping[str, Any]
-    keys: Mapping[str, str]
-
-    def look_up(self, expression: Expression) -> Any:
-        """Give an expression's value; an output is given as a bound placeholder."""
-        if expression.root == PARAMS:
-            return value_of(expression, self.params)
-        if expression.root == CONTEXT:
-            return value_of(expression, self.context)
-        if expression.filters:
-            raise ExpressionError(f"${{{expression.text}}} is known only at run time.")
-        return f"${{{bound_text(self.keys[expression.root], expression.keys)}}}"
-
-
 class _Expansion:
     """Expand the requirements of one plan, depth first, each set of params of a resource once."""
 
@@ -193,7 +115,7 @@ class _Expansion:
         self._found = {(each.workload.name, each.declaration.alias): each for each in requirements}
         self._voiced = {each.key for each in requirements if each.params is not None}
         self._voiced |= {each.key for each in staying if each.params is not None}
-        self._done: set[tuple[str, str, str]] = set()
+        self._done: set[tuple[str, str, str, str]] = set()
         self._copied: set[tuple[str, str]] = set()
         self._beside: dict[str, set[str]] = {}
 
@@ -255,9 +177,10 @@ class _Expansion:
         return found or (present.version if present is not None else None)
 
     def _is_done(self, requirement: Requirement) -> bool:
-        """Tell whether the same was expanded before in this workload, so that all of it is there."""
+        """Tell whether the same was expanded before below the alias, so that all of it is there."""
         wanted = json.dumps([requirement.params, requirement.declaration.priority], sort_keys=True)
-        place = (requirement.workload.name, requirement.key, wanted)
+        root = requirement.declaration.alias.partition("/")[0]
+        place = (requirement.workload.name, root, requirement.key, wanted)
         done = place in self._done and requirement.origin != DECLARED
         self._done.add(place)
         return done
@@ -304,7 +227,7 @@ class _Expansion:
     ) -> Requirement:
         above = parent.declaration
         silent = parent.params is None and parent.key in self._voiced
-        scope = _Scope(_with_defaults(version, parent.params or {}), self._context(parent), names)
+        scope = Scope(with_defaults(version, parent.params or {}), self._context(parent), names)
         params = None if silent or not need.params else fill(need.params, scope.look_up)
         class_ = above.class_ if need.class_ == SAME_CLASS else need.class_
         id_ = None if need.id in ("", SAME_ID) else need.id
@@ -351,14 +274,14 @@ class _Expansion:
         found = self._matcher.match(need.type, class_, id_).version
         if found is None or not found.share_same:
             return ""
-        scope = _Scope(_with_defaults(version, parent.params or {}), self._context(parent), {})
+        scope = Scope(with_defaults(version, parent.params or {}), self._context(parent), {})
 
         def look_up(expression: Expression) -> Any:
             if expression.root in (PARAMS, CONTEXT):
                 return scope.look_up(expression)
             return f"${{{expression.text}}}"
 
-        filled = _with_defaults(found, fill(need.params, look_up))
+        filled = with_defaults(found, fill(need.params, look_up))
         values = json.dumps([filled.get(name) for name in found.share_same], sort_keys=True)
         return "-" + hashlib.sha256(values.encode()).hexdigest()[:GROUP_LENGTH]
 
@@ -387,16 +310,6 @@ class _Expansion:
 
 def _type_class(requirement: Requirement) -> str:
     return f"{requirement.declaration.type}.{requirement.declaration.class_}"
-
-
-def _with_defaults(version: VersionFacts, params: Mapping[str, Json]) -> dict[str, Json]:
-    properties = version.params_schema.get("properties", {})
-    defaults = {
-        name: schema["default"]
-        for name, schema in properties.items()
-        if isinstance(schema, Mapping) and "default" in schema
-    }
-    return defaults | dict(params)
 
 
 def _mode(key: str) -> Any:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from provisioning.planning.components import inputs_of
 from provisioning.planning.expressions import ExpressionError
 from provisioning.planning.facts import (
     ConsumerFacts,
@@ -21,6 +20,7 @@ from provisioning.planning.facts import (
 from provisioning.planning.matching import Match, Matcher
 from provisioning.planning.merging import MergeConflictError
 from provisioning.planning.naming import resource_name
+from provisioning.planning.needs import inputs_of
 from provisioning.planning.plan import Candidate, Shrink, UnmetWish
 from provisioning.planning.references import keys_in
 from provisioning.planning.requirements import Requirement

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from provisioning.planning.components import Need, names_of
 from provisioning.planning.expressions import NEED_CONTEXT, OWN_CONTEXT, SELF, check_expressions
+from provisioning.planning.needs import Need, names_of
 from provisioning.score.reader import RawDocument
 from provisioning.score.workload import Problem
 
