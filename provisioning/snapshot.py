@@ -71,6 +71,7 @@ def take(
         environment_kind=environment.kind,
         tags=environment.tags,
         variables=environment.variables,
+        defaults=environment.defaults,
         templates=templates,
         rules=read_rules(application.organisation_id),
         resources={resource.key: resource for resource in resources},
@@ -202,6 +203,11 @@ def version_facts(version: ResourceTemplateVersion) -> VersionFacts:
         merge_rules=version.merge_rules,
         shrink=version.shrink,
         grace=version.grace_seconds,
+        requirements=version.requirements,
+        co_provision=version.co_provision,
+        inputs=version.inputs,
+        share_same=tuple(version.share_same),
+        naming=version.naming,
     )
 
 

@@ -100,6 +100,25 @@ class ResourceTemplateVersion(models.Model):
     shrink = models.CharField(
         max_length=10, choices=ShrinkPolicy.choices, default=ShrinkPolicy.APPLY
     )
+    requirements = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="[{key, type, class, id, params, priority}]: what it needs besides itself.",
+    )
+    co_provision = models.JSONField(
+        default=list, blank=True, help_text="As requirements: what is provisioned beside it."
+    )
+    inputs = models.JSONField(
+        default=dict, blank=True, help_text="{param: …}: what the template fills in itself."
+    )
+    share_same = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="Params in which needs must be the same to share one resource.",
+    )
+    naming = models.JSONField(
+        default=dict, blank=True, help_text="{prefix, length, alphabet} of the real things' names."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

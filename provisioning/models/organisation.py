@@ -6,6 +6,7 @@ from typing import Self
 
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
@@ -124,6 +125,11 @@ class Environment(models.Model):
         help_text="Plain values that resources of type `environment` hand to workloads.",
     )
     tags = models.JSONField(default=dict, blank=True)
+    defaults = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="{type, or *: {param: value}}: what resources get that nobody asks for.",
+    )
     queue = models.CharField(
         max_length=50,
         default="default",
@@ -146,6 +152,15 @@ class Environment(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        """Refuse defaults that are not params by type."""
+        super().clean()
+        if not isinstance(self.defaults, dict) or not all(
+            isinstance(params, dict) for params in self.defaults.values()
+        ):
+            message = 'It must map types, or "*", to params: {"postgres": {"tier": "small"}}.'
+            raise ValidationError({"defaults": message})
 
 
 class Workload(models.Model):

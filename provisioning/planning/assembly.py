@@ -88,6 +88,7 @@ class Assembly:
                     sorted(target for target, kind in each.depends_on.items() if kind != "output")
                 ),
                 priority=each.declaration.priority,
+                origin=each.origin,
                 **(each.found.explanation() if each.found else {}),
             )
             for each in sorted(

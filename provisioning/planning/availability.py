@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from provisioning.planning.desired import Desired
 from provisioning.planning.facts import Snapshot
@@ -17,11 +17,12 @@ def availability_problems(
 ) -> Iterator[Problem]:
     """Check that nothing would change what was adopted, and that all that is needed is there."""
     told: set[str] = set()
+    required = {each.key for each in requirements}
     for requirement in requirements:
         each = desired.get(requirement.key)
         if each is None or each.key in told:
             continue
-        problem = _adopted(requirement, each) or _missing(requirement, each, desired, snapshot)
+        problem = _adopted(requirement, each) or _missing(requirement, each, required, snapshot)
         if problem:
             told.add(each.key)
             yield problem
@@ -45,13 +46,13 @@ def _adopted(requirement: Requirement, each: Desired) -> Problem | None:
 
 
 def _missing(
-    requirement: Requirement, each: Desired, desired: Mapping[str, Desired], snapshot: Snapshot
+    requirement: Requirement, each: Desired, required: Set[str], snapshot: Snapshot
 ) -> Problem | None:
     """Refuse to build on what was destroyed by force and is not made again by this deployment."""
     gone = [
         key
         for key in sorted({*each.depends_on, *keys_in(each.params)})
-        if key not in desired
+        if key not in required
         and (key not in snapshot.resources or snapshot.resources[key].deleting)
     ]
     if not gone:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from provisioning.graph.build import CycleError, order
 from provisioning.planning.assembly import Assembly, is_own
 from provisioning.planning.availability import availability_problems
+from provisioning.planning.components import expanded, need_output_problems
 from provisioning.planning.desired import (
     Desired,
     as_it_is,
@@ -51,8 +52,9 @@ def decide(
     problems: list[Problem] = []
     workloads = sorted(workloads, key=lambda workload: workload.name)
     names = [workload.name for workload in workloads]
-    requirements = requirements_of(workloads, snapshot, problems)
+    declared = requirements_of(workloads, snapshot, problems)
     staying = _staying(names, snapshot)
+    requirements = expanded(declared, staying, snapshot, upgrade=upgrade, problems=problems)
     desired = desired_resources(
         requirements,
         _by_key(staying),
@@ -161,7 +163,7 @@ def _validate(
     snapshot: Snapshot,
     problems: list[Problem],
 ) -> None:
-    checks = ParamChecks()
+    checks = ParamChecks(later=bool(snapshot.defaults))
     versions: dict[str, VersionFacts] = {key: each.version for key, each in desired.items()}
     aliases: dict[str, dict[str, str]] = defaultdict(dict)
     merged: dict[str, Requirement] = {}
@@ -173,14 +175,19 @@ def _validate(
             problems.extend(checks.problems(requirement, versions[requirement.key]))
             if versions[requirement.key].merge_rules:
                 merged.setdefault(requirement.key, requirement)
+        if requirement.key in desired and snapshot.defaults:
+            merged.setdefault(requirement.key, requirement)
         if requirement.params:
             problems.extend(output_problems(requirement, of_workload, versions))
     if not problems:
         for key, requirement in merged.items():
-            params = desired[key].params
+            inputs = desired[key].inputs
+            params = {k: v for k, v in desired[key].params.items() if k not in inputs}
             problems.extend(checks.merged_problems(requirement, params, versions[key]))
     for workload in workloads:
         problems.extend(container_output_problems(workload, aliases[workload.name], versions))
+    inputs = {key: each.inputs for key, each in desired.items() if each.inputs}
+    problems.extend(need_output_problems(requirements, versions, inputs))
     problems.extend(availability_problems(requirements, desired, snapshot))
     edges = edges_after(desired, snapshot)
     try:
@@ -196,7 +203,7 @@ def _sets_params(requirement: Requirement, desired: Desired) -> bool:
     """
     if requirement.pool is not None:
         return False
-    return requirement.params is not None or not desired.params
+    return requirement.params is not None or not desired.params.keys() - desired.inputs.keys()
 
 
 def _cycle_problem(error: CycleError, requirements: Sequence[Requirement]) -> Problem:

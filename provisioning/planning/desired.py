@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from provisioning.planning.expressions import ExpressionError
 from provisioning.planning.facts import (
     ConsumerFacts,
     ResourceFacts,
@@ -19,6 +20,7 @@ from provisioning.planning.facts import (
 from provisioning.planning.matching import Match, Matcher
 from provisioning.planning.merging import MergeConflictError
 from provisioning.planning.naming import resource_name
+from provisioning.planning.needs import inputs_of
 from provisioning.planning.plan import Candidate, Shrink, UnmetWish
 from provisioning.planning.references import keys_in
 from provisioning.planning.requirements import Requirement
@@ -45,6 +47,7 @@ class Desired:
     decided_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unmet: tuple[UnmetWish, ...] = ()
     shrinks: tuple[Shrink, ...] = ()
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 def desired_resources(
@@ -84,8 +87,14 @@ def desired_resources(
                 )
         except MergeConflictError as error:
             problems += merge_problems(error, asked)
-        if len(problems) == before:
+            continue
+        if len(problems) > before:
+            continue
+        try:
             desired[key] = _settled(asked, staying, present, match, settled, context, snapshot)
+        except ExpressionError as error:
+            message = f"the template {match.version.template} cannot be filled in: {error}"
+            problems.append(asked[0].problem(message))
     return desired
 
 
@@ -135,12 +144,16 @@ def without_leaving(
         settled = settlement((), staying, present.version, present, snapshot)
     except MergeConflictError:
         return as_now
+    filled = {
+        name: present.params[name] for name in present.version.inputs if name in present.params
+    }
+    params = {**settled.params, **filled}
     depends_on = {target: "strong" for each in staying for target in each.depends_on}
-    depends_on |= dict.fromkeys(_allowed(settled.params, (), present, snapshot), "output")
-    digest = spec_digest(present.version, present.name, settled.params, context)
+    depends_on |= dict.fromkeys(_allowed(params, (), present, snapshot), "output")
+    digest = spec_digest(present.version, present.name, params, context)
     return replace(
         as_now,
-        params=settled.params,
+        params=params,
         spec_digest=digest,
         depends_on=dict(sorted(depends_on.items())),
         decided_by=settled.decided_by,
@@ -236,18 +249,21 @@ def _settled(
     context: _Context,
     snapshot: Snapshot,
 ) -> Desired:
-    params = settled.params
     version = match.version
     assert version is not None  # noqa: S101 - the caller has checked it
     first = asked[0]
+    told = context.of(asked, present, version)
+    inputs = _inputs(asked, version, settled, told)
+    params = {**settled.params, **inputs}
     key = first.key
     declaration = first.declaration
     name = (
         present.name
         if present
-        else resource_name(snapshot.organisation, snapshot.environment, key, declaration.type)
+        else resource_name(
+            snapshot.organisation, snapshot.environment, key, declaration.type, version.naming
+        )
     )
-    told = context.of(asked, present, version)
     depends_on: dict[str, str] = {}
     for other in others:
         depends_on |= dict.fromkeys(other.depends_on, "strong")
@@ -274,6 +290,7 @@ def _settled(
         decided_by=settled.decided_by,
         unmet=settled.unmet,
         shrinks=settled.shrinks,
+        inputs=inputs,
     )
 
 
@@ -287,12 +304,25 @@ def _allowed(
 
     The stored wish of another consumer brings nothing back that was revoked from it.
     """
-    declared = {target for each in asked for target in each.depends_on}
+    declared = {target for each in asked for target in (*each.depends_on, *each.needs.values())}
     return sorted(
         target
         for target in keys_in(params)
         if target in declared or (present and (present.key, target) in snapshot.dependencies)
     )
+
+
+def _inputs(
+    asked: Sequence[Requirement],
+    version: VersionFacts,
+    settled: Settlement,
+    context: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Fill in what the template fills in itself; raise ExpressionError."""
+    needs = next((each.needs for each in asked if each.needs), {})
+    if version.requirements and not needs:
+        return {}  # Why it could not be expanded has been told.
+    return inputs_of(version, settled.params, context, needs)
 
 
 class _Context:

@@ -9,7 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class VersionFacts:
-    """One template version; `outputs` maps an output's name to whether it is sensitive."""
+    """One template version; `outputs` maps an output's name to whether it is sensitive.
+
+    `requirements` and `co_provision` are what it needs besides itself, as docs/components.md says;
+    `inputs` maps params that the template fills in itself to what they are filled with; needs that
+    differ in a param of `share_same` do not share one resource; `naming` has the rule for names.
+    """
 
     id: int
     template: str
@@ -24,6 +29,11 @@ class VersionFacts:
     shrink: str = "apply"
     grace: int = 0
     share_when: str = ""
+    requirements: Sequence[Mapping[str, Any]] = ()
+    co_provision: Sequence[Mapping[str, Any]] = ()
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    share_same: tuple[str, ...] = ()
+    naming: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +162,8 @@ class Snapshot:
     """One application in one environment, with everything in the environment it may meet.
 
     `resources` are the live ones by key; `dependencies` maps (source key, target key) to the kind;
-    `pools` are by name; `missing_tools` maps a driver's name to the tool that no worker has; `protected` means that each
+    `pools` are by name; `defaults` maps a type, or `*`, to params that nobody asked for;
+    `missing_tools` maps a driver's name to the tool that no worker has; `protected` means that each
     deployment to the environment has to be approved.
     """
 
@@ -163,6 +174,7 @@ class Snapshot:
     environment_kind: str
     tags: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     templates: Mapping[int, TemplateFacts] = field(default_factory=dict)
     rules: Sequence[RuleFacts] = ()
     resources: Mapping[str, ResourceFacts] = field(default_factory=dict)

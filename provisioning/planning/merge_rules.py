@@ -34,7 +34,8 @@ class Consumer(NamedTuple):
         """Name the consumer for a person."""
         if self.application == FLOOR:
             return FLOOR
-        return f"workload {self.workload} of application {self.application}"
+        path = f"`{self.alias}` of " if "/" in self.alias else ""
+        return f"{path}workload {self.workload} of application {self.application}"
 
 
 class Claim(NamedTuple):

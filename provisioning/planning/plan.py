@@ -193,6 +193,7 @@ class PlannedBinding:
     matching: Mapping[str, Any] | None = None
     considered: tuple[ConsideredResource, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
+    origin: str = "declared"
 
     def to_json(self) -> dict[str, Any]:
         """Return the binding as JSON values."""

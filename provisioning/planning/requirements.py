@@ -35,7 +35,10 @@ class Requirement:
     `params` is None if the declaration names none: it then agrees with what others ask for.
     `depends_on` maps the keys that the declaration needs to the kind of dependency, `uses` lists
     the (alias, output and below) that its params refer to, `found` tells how one that is matched by
-    criteria came to its key, `pool` is the one of which it claims a member.
+    criteria came to its key, `pool` is the one of which it claims a member. One that the file does
+    not declare has an alias path like `users/db`; its `origin` is then `required`, `co-provisioned`
+    or `followed` (co-provisioned, and what depends on that which brought it depends on it too).
+    `needs` maps what the template requires to the keys.
     """
 
     workload: Workload
@@ -46,6 +49,8 @@ class Requirement:
     uses: Sequence[tuple[str, tuple[str, ...]]] = ()
     found: Found | None = None
     pool: PoolFacts | None = None
+    origin: str = "declared"
+    needs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def mode(self) -> str:
@@ -54,12 +59,14 @@ class Requirement:
 
     @property
     def path(self) -> str:
-        """Return the place of the declaration in its file."""
-        return join_path(("resources", self.declaration.alias))
+        """Return the place in its file of the declaration, or of the one that brought it."""
+        return join_path(("resources", self.declaration.alias.partition("/")[0]))
 
     def problem(self, message: str, *, below: str = "", hint: str = "") -> Problem:
         """Place a problem at the declaration, or at something below it."""
         path = f"{self.path}.{below}" if below else self.path
+        if self.origin != "declared":
+            message = f"For `{self.declaration.alias}`: {message}"
         return self.workload.problem(path, message, hint=hint)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from provisioning.planning.facts import ConsumerFacts, ResourceFacts, Snapshot, VersionFacts
@@ -22,6 +22,8 @@ from provisioning.planning.merging import (
 from provisioning.planning.plan import Shrink, UnmetWish
 from provisioning.planning.requirements import Requirement
 from provisioning.score.workload import Problem
+
+TAGS = "tags"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,51 @@ def settlement(
 ) -> Settlement:
     """Settle what the given requirements and the other consumers ask of one resource.
 
-    `shrink` lets happen what the template only proposes. Raises MergeConflictError.
+    What nobody asks for is as the environment's defaults say. `shrink` lets happen what the template
+    only proposes. Raises MergeConflictError.
     """
+    type_ = asked[0].declaration.type if asked else present.type if present else ""
+    defaults = defaults_of(type_, version, snapshot)
+    settled = _asked_for(asked, others, version, present, snapshot, defaults, shrink=shrink)
+    return _with_defaults(settled, defaults, snapshot)
+
+
+def defaults_of(type_: str, version: VersionFacts, snapshot: Snapshot) -> dict[str, Any]:
+    """Return the environment's defaults for the params that a template has; the type's own win."""
+    said = {**snapshot.defaults.get("*", {}), **snapshot.defaults.get(type_, {})}
+    properties = version.params_schema.get("properties", {})
+    return {name: value for name, value in sorted(said.items()) if name in properties}
+
+
+def _with_defaults(
+    settled: Settlement, defaults: Mapping[str, Any], snapshot: Snapshot
+) -> Settlement:
+    """Fill in what nobody asks for; of two maps of tags the consumers' entries win."""
+    more = {name: value for name, value in defaults.items() if name not in settled.params}
+    tags, given = defaults.get(TAGS), settled.params.get(TAGS)
+    if isinstance(tags, Mapping) and isinstance(given, Mapping):
+        more[TAGS] = {**tags, **given}
+    if not more:
+        return settled
+    who = f"environment {snapshot.environment}"
+    by_whom = {name: (*settled.decided_by.get(name, ()), who) for name in more}
+    return replace(
+        settled,
+        params={**settled.params, **more},
+        decided_by={**settled.decided_by, **by_whom},
+    )
+
+
+def _asked_for(
+    asked: Sequence[Requirement],
+    others: Sequence[ConsumerFacts],
+    version: VersionFacts,
+    present: ResourceFacts | None,
+    snapshot: Snapshot,
+    defaults: Mapping[str, Any],
+    *,
+    shrink: bool,
+) -> Settlement:
     wishes = [
         Wish(
             snapshot.application,
@@ -68,7 +113,8 @@ def settlement(
         return Settlement(params, dict.fromkeys(params, (str(only.consumer),)))
     if not voiced and present is not None and not _wished_before(asked, present, snapshot):
         return Settlement(present.params, {})
-    return _settled(combine(map(claims_of, wishes)), version, present, shrink=shrink)
+    claims = combine(map(claims_of, wishes))
+    return _settled(claims, version, present, defaults, shrink=shrink)
 
 
 def merge_problems(error: MergeConflictError, asked: Sequence[Requirement]) -> list[Problem]:
@@ -96,13 +142,18 @@ def merge_problems(error: MergeConflictError, asked: Sequence[Requirement]) -> l
 
 
 def _settled(
-    claims: Claims, version: VersionFacts, present: ResourceFacts | None, *, shrink: bool
+    claims: Claims,
+    version: VersionFacts,
+    present: ResourceFacts | None,
+    defaults: Mapping[str, Any],
+    *,
+    shrink: bool,
 ) -> Settlement:
     rules = rules_of(version.merge_rules)
     bare = settle(claims, rules)
     chosen = bare
     shrinks: tuple[Shrink, ...] = ()
-    before = _before(version, present)
+    before = _before(version, present, claims, defaults)
     if before:
         try:
             held = settle(claims, rules, before)
@@ -122,11 +173,24 @@ def _settled(
     )
 
 
-def _before(version: VersionFacts, present: ResourceFacts | None) -> Mapping[str, Any]:
-    """Return what the params may not fall below or, where they may, are compared with."""
+def _before(
+    version: VersionFacts,
+    present: ResourceFacts | None,
+    claims: Claims,
+    defaults: Mapping[str, Any],
+) -> Mapping[str, Any]:
+    """Return what the params may not fall below or, where they may, are compared with.
+
+    What is as the defaults say was asked for by nobody, so it can go when they change.
+    """
     if present is None or not version.merge_rules:
         return {}
-    return present.params if version.shrink == "apply" else present.floor
+    before = present.params if version.shrink == "apply" else present.floor
+    return {
+        name: value
+        for name, value in before.items()
+        if name in claims.by_param or name not in defaults or value != defaults[name]
+    }
 
 
 def _shrinks(held: Settled, bare: Settled, verdict: str) -> tuple[Shrink, ...]:

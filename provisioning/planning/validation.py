@@ -22,14 +22,19 @@ ABOUT_THE_WHOLE = frozenset({"additionalProperties", "unevaluatedProperties", "r
 
 
 class ParamChecks:
-    """Check params against the schemas of one plan's template versions, each compiled once."""
+    """Check params against the schemas of one plan's template versions, each compiled once.
 
-    def __init__(self) -> None:
+    With `later`, what one consumer leaves out may come from elsewhere, so the whole is asked for it.
+    """
+
+    def __init__(self, *, later: bool = False) -> None:
+        self._later = later
         self._validators: dict[int, Draft202012Validator] = {}
 
     def problems(self, requirement: Requirement, version: VersionFacts) -> Iterator[Problem]:
         """Check a requirement's params: names, types, what is required, secrets as text."""
-        return _param_problems(requirement, version, self._validator(version))
+        later = self._later or bool(version.merge_rules)
+        return _param_problems(requirement, version, self._validator(version), later=later)
 
     def merged_problems(
         self, requirement: Requirement, params: Mapping[str, Any], version: VersionFacts
@@ -37,7 +42,7 @@ class ParamChecks:
         """Check what all consumers ask for together; it is told at one of the requirements."""
         merged = replace(requirement, params=params)
         among = "" if params == requirement.params else "With what the other consumers ask for: "
-        for each in _param_problems(merged, version, self._validator(version), together=True):
+        for each in _param_problems(merged, version, self._validator(version)):
             yield requirement.problem(f"{among}{each.message}", below="params", hint=each.hint)
 
     def _validator(self, version: VersionFacts) -> Draft202012Validator:
@@ -53,7 +58,7 @@ def _param_problems(
     version: VersionFacts,
     validator: Draft202012Validator,
     *,
-    together: bool = False,
+    later: bool = False,
 ) -> Iterator[Problem]:
     params = requirement.params or {}
     properties = version.params_schema.get("properties", {})
@@ -62,7 +67,7 @@ def _param_problems(
     for error in sorted(errors, key=lambda error: error.json_path):
         # What one consumer leaves out another may give: the merged params are asked for it.
         left_out = error.validator == "required" and not error.absolute_path
-        if left_out and version.merge_rules and not together:
+        if left_out and later:
             continue
         if error.absolute_path and is_secretref(error.instance):
             continue  # its value is known to the worker only

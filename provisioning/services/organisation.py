@@ -76,6 +76,7 @@ def create_environment(
     kind: str = EnvironmentKind.DEVELOPMENT,
     variables: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
+    defaults: Mapping[str, Mapping[str, Any]] | None = None,
     queue: str = "default",
     protected: bool = False,
     actor: User,
@@ -88,6 +89,7 @@ def create_environment(
         kind=kind,
         variables=dict(variables or {}),
         tags=dict(tags or {}),
+        defaults={} if defaults is None else defaults,
         queue=queue,
         protected=protected,
     )

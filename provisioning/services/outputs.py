@@ -29,6 +29,8 @@ def resolved_outputs(
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Return `{workload: {alias: {output: value}}}` of an application in an environment.
 
+    What a component needs is seen by the component alone: a workload sees what its file declares.
+
     Sensitive values are masked. With `reveal` they are not; that is audited, and allowed to staff
     and to members of the application's team. Raises RevealRefusedError.
     """
@@ -38,7 +40,7 @@ def resolved_outputs(
         workload__application=application,
         workload__environment=environment,
         state=ConsumerState.ACTIVE,
-    )
+    ).exclude(alias__contains="/")
     if workload is not None:
         consumers = consumers.filter(workload__name=workload)
     found: dict[str, dict[str, dict[str, Any]]] = {}

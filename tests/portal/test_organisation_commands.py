@@ -150,3 +150,17 @@ def test_wrong_option_is_a_usage_error(
     assert ran.status == 2
     assert message in ran.err
     assert not Environment.objects.exists()
+
+
+def test_environment_gets_defaults(acme: Organisation) -> None:
+    ran = run("environment", "create", "dev", "--defaults", '{"*": {"networking": "isolated"}}')
+    assert ran.status == 0, ran.err
+    assert Environment.objects.get().defaults == {"*": {"networking": "isolated"}}
+
+
+@pytest.mark.parametrize("given", ["[]", '{"postgres": 1}', "{"])
+def test_defaults_that_are_not_params_by_type_are_refused(acme: Organisation, given: str) -> None:
+    ran = run("environment", "create", "dev", "--defaults", given)
+    assert ran.status != 0
+    assert "defaults" in ran.err
+    assert not Environment.objects.exists()

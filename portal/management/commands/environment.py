@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,12 @@ class Command(ConductorCommand):
             "--variable", metavar="K=V", action="append", default=[], help="a plain value"
         )
         create.add_argument("--tag", metavar="K=V", action="append", default=[])
+        create.add_argument(
+            "--defaults",
+            metavar="JSON",
+            default="{}",
+            help='what resources get that nobody asks for: {"TYPE or *": {"PARAM": VALUE}}',
+        )
         create.add_argument("--queue", default="default", help="whose workers take its steps")
         create.add_argument(
             "--protected", action="store_true", help="each deployment to it has to be approved"
@@ -43,6 +50,7 @@ class Command(ConductorCommand):
                 kind=options["kind"],
                 variables=_pairs("--variable", options["variable"]),
                 tags=_pairs("--tag", options["tag"]),
+                defaults=_json("--defaults", options["defaults"]),
                 queue=options["queue"],
                 protected=options["protected"],
                 actor=self.actor(options),
@@ -57,6 +65,13 @@ class Command(ConductorCommand):
                 for row in organisation.environments.order_by("name")
             ],
         )
+
+
+def _json(option: str, given: str) -> Any:
+    try:
+        return json.loads(given)
+    except ValueError as error:
+        raise UsageError(f"{option} is not JSON: {error}.") from error
 
 
 def _pairs(option: str, given: Sequence[str]) -> dict[str, str]:

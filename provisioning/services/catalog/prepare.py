@@ -14,6 +14,7 @@ from provisioning.drivers import driver_names, get_driver
 from provisioning.drivers.base import Output, TemplateInterface
 from provisioning.exceptions import ConductorError
 from provisioning.score.workload import Problem
+from provisioning.services.catalog.component import need_problems
 from provisioning.services.catalog.content import Content, pack
 from provisioning.services.catalog.merge import merge_problems
 from provisioning.services.catalog.problems import CatalogError, likely
@@ -67,7 +68,7 @@ def prepare_template(file: TemplateFile) -> Prepared:
         message = f"The {file.driver} driver refuses the template: {error}"
         raise CatalogError(problems=[file.problem(("driver",), message)]) from error
     schema = _merged_schema(declared, file)
-    if problems := list(merge_problems(file, schema)):
+    if problems := [*merge_problems(file, schema), *need_problems(file, schema)]:
         raise CatalogError(problems=problems)
     return Prepared(file, content, schema, _merged_outputs(declared.outputs, file.outputs))
 
@@ -88,7 +89,8 @@ def _merged_schema(declared: TemplateInterface, file: TemplateFile) -> dict[str,
         "type": "object",
         "properties": properties,
     }
-    required = sorted({*theirs.get("required", []), *own.get("required", [])})
+    required = sorted({*theirs.get("required", []), *own.get("required", [])} - {*file.inputs})
+    merged.pop("required", None)
     merged |= {"required": required} if required else {}
     try:
         Draft202012Validator.check_schema(merged)

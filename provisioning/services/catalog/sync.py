@@ -183,6 +183,11 @@ def _write_version(organisation: Organisation, prepared: Prepared, label: str, a
             "merge_rules": file.merge,
             "shrink": file.shrink,
             "grace_seconds": file.grace,
+            "requirements": list(file.requirements),
+            "co_provision": list(file.co_provision),
+            "inputs": file.inputs,
+            "share_same": list(file.share_same),
+            "naming": file.naming,
         },
     )
     if created:

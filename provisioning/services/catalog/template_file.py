@@ -17,6 +17,7 @@ from semantic_version import Version
 from provisioning.planning.conditions import ConditionError, read_condition
 from provisioning.score.reader import RawDocument, read
 from provisioning.score.workload import Problem
+from provisioning.services.catalog.component import kind_problems, written_out
 from provisioning.services.catalog.problems import CatalogError, likely
 
 FILE_NAME = "template.yaml"
@@ -73,6 +74,12 @@ class TemplateFile:
     merge: Mapping[str, Mapping[str, Any]]
     shrink: str
     grace: int
+    kind: str
+    requirements: tuple[Mapping[str, Any], ...]
+    co_provision: tuple[Mapping[str, Any], ...]
+    inputs: Mapping[str, Any]
+    share_same: tuple[str, ...]
+    naming: Mapping[str, Any]
     document: RawDocument = field(compare=False, repr=False)
 
     def problem(self, path: tuple[str | int, ...], message: str, *, hint: str = "") -> Problem:
@@ -86,7 +93,7 @@ def read_template_file(path: Path, name: str) -> TemplateFile:
     problems = document.problems or list(_problems(document))
     if problems:
         raise CatalogError(problems=[_in_file(problem, name) for problem in problems])
-    value = document.value
+    value = written_out(document.value)
     class_ = value.get("class", "default")
     rules = value.get("rules", [{}])
     return TemplateFile(
@@ -108,6 +115,12 @@ def read_template_file(path: Path, name: str) -> TemplateFile:
         merge=_merge_rules(value.get("merge", {})),
         shrink=value.get("shrink", "apply"),
         grace=value.get("grace", 0),
+        kind=value.get("kind", "resource"),
+        requirements=tuple(value.get("requirements", [])),
+        co_provision=tuple(value.get("co_provision", [])),
+        inputs=value.get("inputs", {}),
+        share_same=tuple(value.get("share_same", [])),
+        naming=value.get("naming", {}),
         document=document,
     )
 
@@ -174,6 +187,7 @@ def _problems(document: RawDocument) -> Iterator[Problem]:
         yield from _version_problems(document)
         yield from _params_problems(document)
         yield from _share_when_problems(document)
+        yield from kind_problems(document)
 
 
 def _schema_problems(document: RawDocument, error: ValidationError) -> Iterator[Problem]:
