@@ -67,13 +67,16 @@ def _file(reference: str, path: str, environment: Mapping[str, str]) -> str:
     if not folder:
         raise SecretError(reference, f"the worker's {FOLDER_VARIABLE} is not set")
     root = Path(folder).resolve()
-    file = (root / path).resolve()
+    try:
+        file = (root / path).resolve()
+    except RuntimeError:  # what Python 3.11 and 3.12 raise for links that go round
+        raise SecretError(reference, "its links go round in a circle") from None
     if not file.is_relative_to(root):
         raise SecretError(reference, f"it is not below the worker's {FOLDER_VARIABLE}")
     try:
         with file.open("rb") as opened:
             content = opened.read(MOST_BYTES + 1)
-        text = content.decode().rstrip("\r\n")
+        text = content.decode().removesuffix("\n").removesuffix("\r")
     except OSError as error:
         raise SecretError(reference, (error.strerror or "it cannot be read").lower()) from error
     except UnicodeDecodeError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from provisioning.graph.build import order
 from provisioning.planning.criteria import json_text
@@ -63,7 +63,7 @@ class Assembly:
         actions = self._actions(edges, releases, destroyed)
         ensured = self._ensured(actions, edges)
         resources = self._resources(actions, consumers, edges)
-        return Plan(
+        plan = Plan(
             kind=self.kind,
             application=snapshot.application,
             environment=snapshot.environment,
@@ -73,8 +73,8 @@ class Assembly:
             releases=tuple(releases),
             steps=planned_steps(ensured, destroyed, edges, snapshot),
             touched=self._touched(actions, edges),
-            questions=questions_of(self.kind, resources, bindings, releases, snapshot),
         )
+        return replace(plan, questions=questions_of(plan, snapshot))
 
     def _bindings(self) -> list[PlannedBinding]:
         return [

@@ -17,7 +17,7 @@ from provisioning.planning.facts import ResourceFacts, Snapshot
 from provisioning.score.workload import Problem
 
 if TYPE_CHECKING:
-    from provisioning.planning.plan import PlannedBinding, PlannedRelease, PlannedResource
+    from provisioning.planning.plan import Plan, PlannedBinding, PlannedResource
     from provisioning.planning.requirements import Requirement
 
 OPEN, CLOSED = "open", "closed"
@@ -27,7 +27,8 @@ OPEN, CLOSED = "open", "closed"
 class Question:
     """One thing that a team's owners have to allow; `text` is a sentence for them.
 
-    `kind` is `resource` or `deployment` (then `key` and `uid` are empty). `wanted` maps
+    `kind` is `resource` or `deployment` (then `key` and `uid` are empty, and `plan` is the digest
+    of all that is going to be done). `wanted` maps
     `workload.alias` to the params it asks for, None if it names none; `changes` are those of an
     update; `users` are the other applications' workloads that use the resource.
     """
@@ -41,6 +42,7 @@ class Question:
     wanted: Mapping[str, Any] = field(default_factory=dict)
     changes: tuple[Mapping[str, Any], ...] = ()
     users: tuple[str, ...] = ()
+    plan: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the question as JSON values."""
@@ -63,16 +65,11 @@ class Question:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def questions_of(
-    kind: str,
-    resources: Sequence[PlannedResource],
-    bindings: Sequence[PlannedBinding],
-    releases: Sequence[PlannedRelease],
-    snapshot: Snapshot,
-) -> tuple[Question, ...]:
-    """Return what a plan of this kind (`deploy` or `teardown`) has to ask, in the plan's order."""
+def questions_of(plan: Plan, snapshot: Snapshot) -> tuple[Question, ...]:
+    """Return what a plan, as yet without questions, has to ask, in its order."""
     asked = []
-    released = {release.key for release in releases}
+    kind = plan.kind
+    released = {release.key for release in plan.releases}
     if snapshot.protected and kind in _VERBS:
         asked.append(
             Question(
@@ -80,13 +77,14 @@ def questions_of(
                 snapshot.team,
                 f"{snapshot.application} asks to {_VERBS[kind]} in the protected "
                 f"environment {snapshot.environment}.",
+                plan=plan.digest,
             )
         )
-    for planned in resources:
+    for planned in plan.resources:
         present = snapshot.resources.get(planned.key)
         if present is None or present.deleting or present.owner_team == snapshot.team:
             continue
-        mine = [binding for binding in bindings if binding.key == planned.key]
+        mine = [binding for binding in plan.bindings if binding.key == planned.key]
         leaves = kind != "deploy" or (not mine and planned.key in released)
         question = _about(planned, present, mine, snapshot, leaves=leaves)
         if question is not None:

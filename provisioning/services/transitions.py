@@ -63,7 +63,7 @@ ALLOWED: Mapping[type[models.Model], Mapping[str, frozenset[str]]] = {
     Resource: {
         _NEW: frozenset({_R.PROVISIONING}),
         _R.PROVISIONING: frozenset({_R.ACTIVE, _R.FAILED, _R.DELETING, _R.DELETED}),
-        _R.ACTIVE: frozenset({_R.UPDATING, _R.DELETING}),
+        _R.ACTIVE: frozenset({_R.UPDATING, _R.DELETING, _R.FAILED}),
         _R.UPDATING: frozenset({_R.ACTIVE, _R.FAILED, _R.DELETING}),
         _R.DELETING: frozenset({_R.DELETED, _R.ACTIVE, _R.FAILED}),
         _R.FAILED: frozenset({_R.PROVISIONING, _R.UPDATING, _R.DELETING, _R.DELETED}),

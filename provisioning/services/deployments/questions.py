@@ -49,10 +49,15 @@ def ask(
     """
     allowed = set(
         Approval.objects.filter(deployment=deployment, status=ApprovalStatus.APPROVED).values_list(
-            "question_digest", flat=True
+            "question_digest", "resource"
         )
     )
-    missing = [question for question in plan.questions if question.digest not in allowed]
+    # A resource of the same key that was made since is another one, perhaps of another team.
+    missing = [
+        question
+        for question in plan.questions
+        if (question.digest, resources[question.key].pk if question.key else None) not in allowed
+    ]
     if not missing:
         return False
     teams = {

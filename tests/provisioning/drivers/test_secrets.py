@@ -43,6 +43,21 @@ def test_a_file_is_read_without_its_last_line_break(tmp_path: Path) -> None:
     assert found == {"password": "x y"}
 
 
+def test_only_the_last_line_break_is_left_out_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("one\n\n")
+
+    found = resolve_secrets(ref("file:key"), {"CONDUCTOR_SECRETS_DIR": str(tmp_path)})
+
+    assert found == {"password": "one\n"}
+
+
+def test_links_in_a_circle_are_named(tmp_path: Path) -> None:
+    (tmp_path / "key").symlink_to(tmp_path / "key")
+
+    with pytest.raises(SecretError, match="file:key cannot be had"):
+        resolve_secrets(ref("file:key"), {"CONDUCTOR_SECRETS_DIR": str(tmp_path)})
+
+
 @pytest.mark.parametrize("path", ["../outside", "/etc/passwd", "link"])
 def test_no_file_outside_the_folder_can_be_reached(tmp_path: Path, path: str) -> None:
     (tmp_path / "outside").write_text("hidden")

@@ -318,3 +318,24 @@ def test_of_two_who_decide_at_once_one_wins_and_the_other_is_told(
         ("rejected", "rejected"),
     }
     assert consumers("pending") == []
+
+
+def test_an_approved_deployment_to_a_protected_environment_is_asked_about_with_another_plan(
+    owned: Place, bob: User, charlie: User
+) -> None:
+    owned.environment.protected = True
+    owned.environment.save()
+    owned.team = "shop-team"
+    mine = "  mine:\n    type: database\n    reference: {mode: shared, name: mine}\n"
+    approval = Approval.objects.get(deployment=owned.submit(mine, actor=bob))
+    other = owned.submit(mine, application="reports", actor=bob)
+    owned.done(approve(approval=other.approvals.get(), actor=charlie))
+
+    deployment = approve(approval=approval, actor=charlie)
+    assert deployment.status == "pending_confirmation"
+    confirmed = confirm_deployment(deployment=deployment, actor=bob)
+
+    assert confirmed.status == "pending_approval"
+    assert not deployment.steps.exists()
+    again = deployment.approvals.get(status="pending")
+    assert owned.done(approve(approval=again, actor=charlie)).status == "succeeded"
