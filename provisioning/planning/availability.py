@@ -49,9 +49,11 @@ def _missing(
     requirement: Requirement, each: Desired, required: Set[str], snapshot: Snapshot
 ) -> Problem | None:
     """Refuse to build on what was destroyed by force and is not made again by this deployment."""
+    # What is new needs what it declares; the stored wishes of others come with what exists.
+    used = keys_in(each.params) if each.present else ()
     gone = [
         key
-        for key in sorted({*each.depends_on, *keys_in(each.params)})
+        for key in sorted({*each.depends_on, *used})
         if key not in required
         and (key not in snapshot.resources or snapshot.resources[key].deleting)
     ]

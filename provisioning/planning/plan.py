@@ -18,7 +18,7 @@ def _plain(value: Any) -> dict[str, Any]:
     # dataclasses.asdict copies deeply, which takes most of the time of a large plan.
     fields = {name: getattr(value, name) for name in value.__slots__}
     for name, item in fields.items():
-        if isinstance(item, dict | list):
+        if type(item) in (dict, list):
             fields[name] = sorted_maps(item)
     return fields
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -54,9 +55,7 @@ def parse_reference(text: str, *, aliases: Collection[str] = frozenset()) -> Ref
     `aliases` are the resources that may also be named without `resources.` in front.
     Raises PlaceholderError.
     """
-    if not WELL_FORMED.fullmatch(text):
-        raise malformed_placeholder(text)
-    parts = tuple(part.replace(OWN_DOT, ".") for part in text.replace(r"\.", OWN_DOT).split("."))
+    parts = _parts(text)
     if parts[0] in ROOTS:
         return Reference(parts, text)
     if parts[0] in aliases:
@@ -66,6 +65,13 @@ def parse_reference(text: str, *, aliases: Collection[str] = frozenset()) -> Ref
         "`resources` or `metadata`.",
         hint="write $$ for a dollar sign",
     )
+
+
+@functools.lru_cache(maxsize=1 << 16)  # planning reads each reference several times
+def _parts(text: str) -> tuple[str, ...]:
+    if not WELL_FORMED.fullmatch(text):
+        raise malformed_placeholder(text)
+    return tuple(part.replace(OWN_DOT, ".") for part in text.replace(r"\.", OWN_DOT).split("."))
 
 
 def malformed_placeholder(text: str) -> PlaceholderError:
