@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from provisioning.planning.context import ContextBuilder
 from provisioning.planning.expressions import ExpressionError
 from provisioning.planning.facts import (
     ConsumerFacts,
     ResourceFacts,
     Snapshot,
     VersionFacts,
-    WorkloadFacts,
 )
 from provisioning.planning.matching import Match, Matcher
 from provisioning.planning.merging import MergeConflictError
@@ -68,7 +68,7 @@ def desired_resources(
     for requirement in requirements:
         by_key[requirement.key].append(requirement)
     matcher = Matcher(snapshot)
-    context = _Context(workloads, snapshot)
+    context = ContextBuilder(workloads, snapshot)
     desired = {}
     for key in sorted(by_key):
         asked = by_key[key]
@@ -102,7 +102,7 @@ def refreshed(
     present: ResourceFacts, workloads: Sequence[Workload], snapshot: Snapshot
 ) -> tuple[Mapping[str, Any], str]:
     """Return context and spec digest of an existing resource as this deployment would leave them."""
-    context = _Context(workloads, snapshot).again(present)
+    context = ContextBuilder(workloads, snapshot).again(present)
     return context, spec_digest(present.version, present.name, present.params, context)
 
 
@@ -246,7 +246,7 @@ def _settled(
     present: ResourceFacts | None,
     match: Match,
     settled: Settlement,
-    context: _Context,
+    context: ContextBuilder,
     snapshot: Snapshot,
 ) -> Desired:
     version = match.version
@@ -323,58 +323,3 @@ def _inputs(
     if version.requirements and not needs:
         return {}  # Why it could not be expanded has been told.
     return inputs_of(version, settled.params, context, needs)
-
-
-class _Context:
-    """Build what drivers are told besides the params: an explicit input, part of the spec digest."""
-
-    def __init__(self, workloads: Sequence[Workload], snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
-        known = dict(snapshot.workloads)
-        for workload in workloads:
-            ports = workload.service.get("ports", {})
-            known[workload.name] = WorkloadFacts(workload.name, ports, workload.metadata)
-        self._workloads = {name: {"ports": known[name].ports} for name in sorted(known)}
-
-    def of(
-        self,
-        asked: Sequence[Requirement],
-        present: ResourceFacts | None,
-        version: VersionFacts,
-    ) -> Mapping[str, Any]:
-        """Build the context of a required resource; one made by another application keeps its own."""
-        if present is not None and present.created_by != self._snapshot.application:
-            return present.context
-        declared = [each.declaration.metadata for each in asked if each.declaration.metadata]
-        kept = present.context if present else {}
-        return self._own(
-            version,
-            workload=kept.get("workload", asked[0].workload.name),
-            metadata=declared[0] if declared else {},
-        )
-
-    def again(self, present: ResourceFacts) -> Mapping[str, Any]:
-        """Build the context of a resource of this application that no given file declares."""
-        return self._own(
-            present.version,
-            workload=present.context.get("workload", ""),
-            metadata=present.context.get("metadata", {}),
-        )
-
-    def _own(
-        self, version: VersionFacts, *, workload: str, metadata: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
-        context: dict[str, Any] = {
-            "organisation": self._snapshot.organisation,
-            "application": self._snapshot.application,
-            "environment": self._snapshot.environment,
-            "environment_kind": self._snapshot.environment_kind,
-            "workload": workload,
-            "metadata": metadata,
-            "tags": self._snapshot.tags,
-        }
-        if "workloads" in version.uses:
-            context["workloads"] = self._workloads
-        if "variables" in version.uses:
-            context["variables"] = self._snapshot.variables
-        return context
