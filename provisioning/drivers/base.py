@@ -110,14 +110,23 @@ class DriverResult:
 class Run(Protocol):
     """Give a driver its work folder, its limits and the worker's ear.
 
-    `environment` is the allow-listed environment for children, `deadline` a `time.monotonic` value.
+    `step` and `attempt` name what is done and the how many-eth try at it this is; it is `recovering` if
+    an earlier try was lost with its worker. `environment` is the allow-listed environment for
+    children, `deadline` a `time.monotonic` value. For as long as the worker holds the step, it says so
+    in the work folder's `.run/lease`, for the tool's supervisor.
     """
 
     @property
     def work_folder(self) -> Path: ...
 
     @property
+    def step(self) -> int: ...
+
+    @property
     def attempt(self) -> int: ...
+
+    @property
+    def recovering(self) -> bool: ...
 
     @property
     def environment(self) -> Mapping[str, str]: ...

@@ -24,6 +24,7 @@ from provisioning.drivers.base import (
     DriverError,
     DriverInput,
     DriverResult,
+    LeaseLostError,
     Run,
     StateLocation,
     StoppedError,
@@ -31,7 +32,7 @@ from provisioning.drivers.base import (
     declared_sensitive,
     workload_ports,
 )
-from provisioning.drivers.supervisor import printable, supervise
+from provisioning.drivers.supervision import Outcome, Tool, ToolLostError, follow, printable
 from provisioning.drivers.work_folder import occupied
 
 # What the contract lets a command answer. The last ones describe Docker Compose services.
@@ -98,16 +99,52 @@ class _Command:
         self.folder = run.work_folder
 
     def run(self, words: list[str], before: State, *, answers: bool = True) -> dict[str, Any]:
-        with occupied(self.tell):
-            return self._run(words, before, answers=answers)
+        """Run the command, or follow to its end the one that the attempt before this one began."""
+        with occupied(self.tell, keep_tool=True):
+            for name in self.resource.sensitive_params:
+                self.tell.mask(str(self.resource.params.get(name, "")) or name)
+            try:
+                said = self._finish_left() or self._follow(self._start(words, before))
+            except LeaseLostError:
+                raise  # the command goes on, for whoever has the step now
+            except Exception:
+                shutil.rmtree(self.folder, ignore_errors=True)
+                raise
+            shutil.rmtree(self.folder, ignore_errors=True)
+        return _answer(Path(self.program).name, said) if answers else {}
 
-    def _run(self, words: list[str], before: State, *, answers: bool) -> dict[str, Any]:
-        for name in self.resource.sensitive_params:
-            self.tell.mask(str(self.resource.params.get(name, "")) or name)
+    def _finish_left(self) -> str:
+        left = Tool.left_in(self.folder)
+        if left is None:
+            return ""
+        left.take_over(self.tell)
+        self.tell.log("Following what the attempt before this one began, from its first line on.\n")
+        try:
+            return self._follow(left)
+        except ToolLostError as error:
+            self.tell.log(f"{error} It is begun again.\n", level="warning")
+            return ""
+
+    def _start(self, words: list[str], before: State) -> Tool:
         question = self.folder / "input.json"
         descriptor = os.open(question, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             json.dump(_question(self.resource, before, self.folder), file)
+        environment = {"PATH": os.environ.get("PATH", os.defpath)} | {
+            name: value
+            for name, value in self.tell.environment.items()
+            if not name.startswith("CONDUCTOR_")
+        }
+        return Tool.start(
+            [self.program, *words],
+            run=self.tell,
+            folder=self.folder,
+            environment=environment,
+            stdin=question,
+        )
+
+    def _follow(self, tool: Tool) -> str:
+        """Return what the command wrote to standard output, and a line's end."""
         heard: list[str] = []
         errors: list[str] = []
 
@@ -118,22 +155,10 @@ class _Command:
                 errors.append(printable(line))
                 self.tell.log(printable(line) + "\n", stream=stream)
 
-        environment = {"PATH": os.environ.get("PATH", os.defpath)} | {
-            name: value
-            for name, value in self.tell.environment.items()
-            if not name.startswith("CONDUCTOR_")
-        }
-        try:
-            outcome = supervise(
-                [self.program, *words],
-                run=self.tell,
-                folder=self.folder,
-                environment=environment,
-                on_line=listen,
-                stdin=question,
-            )
-        finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        self._judge(follow(tool, run=self.tell, on_line=listen), errors)
+        return "\n".join(heard) + "\n"
+
+    def _judge(self, outcome: Outcome, errors: list[str]) -> None:
         name = Path(self.program).name
         if outcome.exit_code and outcome.stopped:
             raise StoppedError(f"{name} was stopped ({outcome.stopped}).", outcome.stopped)
@@ -141,7 +166,6 @@ class _Command:
             last = " ".join(line for line in errors[-5:] if line.strip())
             message = f"{name} failed (exit status {outcome.exit_code}): {last}"
             raise DriverError(message, permanent=False)
-        return _answer(name, "\n".join(heard)) if answers else {}
 
 
 def _command(content: Path, config: Mapping[str, Any]) -> str:

@@ -1,267 +1,186 @@
-"""Run one tool for a `Run` so that neither it nor the worker can be left in the dark.
+"""Keep one tool running whatever becomes of the worker that started it: a program of its own.
 
-The tool writes to files, never to pipes: a pipe would kill it when the worker dies. It gets a session
-of its own, and on Linux a parent-death signal, so that an orphan stops as gracefully as a cancelled
-tool does. That signal belongs to the thread that started the tool; `supervise` starts it and stays in
-the same thread until the tool has ended, so it may be called from any thread.
+    python -I -S supervisor.py FOLDER LEASE LOCK TOOL [ARGUMENT ...]
+
+It stands between a worker and its tool so that the worker may die, be upgraded or be replaced while
+the tool goes on. It has a session of its own, needs no database and imports little, because every run
+of a tool pays for its start. LOCK is an inherited descriptor of a locked file: the lock tells others,
+for as long as this process lives, that a tool may run here. Worker and supervisor speak through files:
+
+| file           | written by | holds |
+|----------------|------------|-------|
+| LEASE          | worker     | until when (seconds of CLOCK_MONOTONIC) the worker holds the step; none: for ever |
+| FOLDER/orders  | worker     | lines of tab-separated words: `deadline SECONDS GRACE`, `stop REASON GRACE` |
+| FOLDER/tool    | supervisor | the tool's process id, as soon as it runs |
+| FOLDER/told    | supervisor | why the tool was told to stop, before it is told |
+| FOLDER/end     | supervisor | the tool's exit code (negative: the signal), when nothing of it runs any more |
+
+The tool is told to stop once, by one SIGINT to its group: a second one makes Terraform give up its
+state. It has as many seconds as the order grants (a later order may shorten that, not prolong it);
+then its group is killed. Whatever it left running is killed before `end` is written: orphans are
+given to this process, not to init. If this process is killed, the tool gets the SIGINT from the
+kernel. That parent-death signal belongs to the thread that forked the tool; this process has only one.
 """
 
 from __future__ import annotations
 
-import json
+import ctypes
 import os
-import re
 import select
-import shutil
 import signal
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import BinaryIO
 
-import psutil
+TICK_SECONDS = 0.05
+LEASE_LOST = "lease lost"
+TIMED_OUT = "timed out"
+LEASE_GRACE_SECONDS = 25.0
 
-from provisioning.drivers.base import DriverError, LeaseLostError, Run
-from provisioning.drivers.work_folder import RECORD
-
-TICK_SECONDS = 0.02
-LONGEST_LINE = 16 * 1024 * 1024
-GRACE_SECONDS: dict[str, float] = {"cancelled": 600.0, "timed out": 600.0, "lease lost": 25.0}
-STREAMS = ("stdout", "stderr")
-
-_ESCAPE_SEQUENCE = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
-)
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+_NOT_STARTED = 127
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Say how the tool ended: its exit code and, if it was told to stop, why."""
+class Supervisor:
+    """Hold what is known of the one tool: its process, and when it was told to stop."""
 
-    exit_code: int
-    stopped: str | None
+    def __init__(self, folder: str, lease: str, arguments: list[str]) -> None:
+        self.folder, self.lease, self.arguments = folder, lease, arguments
+        self.tool = 0
+        self.told_at: float | None = None
+        self.kill_at = 0.0
 
+    def run(self) -> None:
+        """Start the tool, obey until it has ended, sweep up after it and tell how it ended."""
+        linux = sys.platform == "linux"
+        library = ctypes.CDLL(None) if linux else None
+        if library is not None:
+            library.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self.tool = self._start(library)
+        self._write("tool", str(self.tool))
+        descriptor = os.pidfd_open(self.tool) if linux else None
+        while not self._has_ended(descriptor):
+            self._obey(time.monotonic())
+        # The tool is not reaped yet: its number cannot be another process's.
+        _kill_group(self.tool, signal.SIGKILL)
+        _, status = os.waitpid(self.tool, 0)
+        self._sweep()
+        self._write("end", str(os.waitstatus_to_exitcode(status)))
 
-def printable(text: str) -> str:
-    """Return the text without escape sequences and control characters other than tab and newline."""
-    return _CONTROL.sub("", _ESCAPE_SEQUENCE.sub("", text.replace("\r\n", "\n")))
-
-
-def supervise(
-    arguments: Sequence[str],
-    *,
-    run: Run,
-    folder: Path,
-    environment: Mapping[str, str],
-    on_line: Callable[[str, str], None] | None = None,
-    on_tick: Callable[[], None] | None = None,
-    stdin: Path | None = None,
-    grace: Mapping[str, float] | None = None,
-) -> Outcome:
-    """Run a tool in the folder until it has ended, and leave no process of it behind.
-
-    `on_line(stream, line)` gets each line of output (default: `run.log`); `on_tick` is called every
-    20 ms and once after the end. Told to stop, the tool gets one SIGINT, then `grace` seconds (by
-    reason), then SIGKILL with its whole group. Raises DriverError if the tool cannot be started,
-    and LeaseLostError or whatever a callback raised once the tool has ended.
-    """
-    supervision = _Supervision(
-        run=run,
-        on_line=on_line or (lambda stream, line: run.log(printable(line) + "\n", stream=stream)),
-        on_tick=on_tick or (lambda: None),
-        grace={**GRACE_SECONDS, **(grace or {})},
-    )
-    tails = [Tail(folder / f"{stream}.log") for stream in STREAMS]
-    process = _start(arguments, folder, environment, tails, stdin)
-    try:
-        record = {"pid": process.pid, "started": psutil.Process(process.pid).create_time()}
-        (folder / RECORD).write_text(json.dumps(record))
-        return supervision.follow(process, tails)
-    finally:
-        _end_group(process)
-        for tail in tails:
-            tail.close()
-        (folder / RECORD).unlink(missing_ok=True)
-
-
-def _start(
-    arguments: Sequence[str],
-    folder: Path,
-    environment: Mapping[str, str],
-    tails: Sequence[Tail],
-    stdin: Path | None,
-) -> subprocess.Popen[bytes]:
-    with open(stdin or os.devnull, "rb") as source, _interruptible():
+    def _start(self, library: ctypes.CDLL | None) -> int:
+        supervisor = os.getpid()
+        child = os.fork()
+        if child:
+            return child
         try:
-            return subprocess.Popen(
-                [*_stopped_with_parent(), *arguments],
-                cwd=folder,
-                env=dict(environment),
-                stdin=source,
-                stdout=tails[0].sink,
-                stderr=tails[1].sink,
-                start_new_session=True,
-            )
+            os.setsid()
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
+                signal.signal(number, signal.SIG_DFL)
+            if library is not None:
+                library.prctl(_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
+            if os.getppid() == supervisor:  # else it died before the signal was set
+                os.execvp(self.arguments[0], self.arguments)  # noqa: S606 -- no shell is wanted
         except OSError as error:
-            message = f"{arguments[0]} could not be started: {error.strerror}."
-            raise DriverError(message, permanent=True) from error
+            sys.stderr.write(f"{self.arguments[0]} could not be started: {error.strerror}.\n")
+            sys.stderr.flush()
+        os._exit(_NOT_STARTED)
 
-
-def _stopped_with_parent() -> list[str]:
-    """Return the words that make the following tool get SIGINT when this thread's process dies.
-
-    The shell ends at once if the parent died before the signal was set.
-    """
-    if sys.platform != "linux":
-        return []
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
-        raise DriverError(
-            "setpriv is not installed on this worker: install util-linux, so that a tool stops when "
-            "its worker dies.",
-            permanent=True,
-        )
-    check = 'test "$PPID" = "$0" || exit 125; exec "$@"'
-    return [setpriv, "--pdeathsig", "INT", "--", "/bin/sh", "-c", check, str(os.getpid())]
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let a tool started inside hear SIGINT even if this process ignores it.
-
-    An ignored signal stays ignored in a child, a handled one does not.
-    """
-    main = threading.current_thread() is threading.main_thread()
-    ignored = [
-        number
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if main and signal.getsignal(number) is signal.SIG_IGN
-    ]
-    for number in ignored:
-        signal.signal(number, lambda *_: None)
-    try:
-        yield
-    finally:
-        for number in ignored:
-            signal.signal(number, signal.SIG_IGN)
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the tool's group; its leader is not reaped yet, so the number is its own."""
-    if process.returncode is None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-class Tail:
-    """Read a growing file of output line by line."""
-
-    def __init__(self, path: Path) -> None:
-        flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND
-        self.sink = os.open(path, flags, 0o600)
-        self._source: BinaryIO = path.open("rb")
-        self._rest = b""
-        self._dropped = 0
-
-    def lines(self, *, last: bool = False) -> Iterator[str]:
-        """Yield the complete lines since the last call, and with `last` an unfinished one too."""
-        while chunk := self._source.read(1024 * 1024):
-            *complete, self._rest = (self._rest + chunk).split(b"\n")
-            for line in complete:
-                yield self._text(line)
-            if len(self._rest) > LONGEST_LINE:
-                self._dropped += len(self._rest)
-                self._rest = b""
-        if last and (self._rest or self._dropped):
-            yield self._text(self._rest)
-            self._rest = b""
-
-    def _text(self, line: bytes) -> str:
-        text = line.decode("utf-8", "replace")
-        if self._dropped:
-            text = f"[a line too long for the log: {self._dropped + len(line)} bytes left out]"
-            self._dropped = 0
-        return text
-
-    def close(self) -> None:
-        """Close both ends."""
-        os.close(self.sink)
-        self._source.close()
-
-
-@dataclass(slots=True)
-class _Supervision:
-    run: Run
-    on_line: Callable[[str, str], None]
-    on_tick: Callable[[], None]
-    grace: Mapping[str, float]
-    stopped: str | None = None
-    failure: Exception | None = None
-    _kill_at: float | None = field(default=None)
-
-    def follow(self, process: subprocess.Popen[bytes], tails: Sequence[Tail]) -> Outcome:
-        descriptor = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
-        try:
-            while not _ended(process, descriptor):
-                self._look(tails)
-                self._stop_if_told(process)
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
-        _end_group(process)
-        self._look(tails, last=True)
-        if self.failure is not None:
-            raise self.failure
-        return Outcome(process.returncode, self.stopped)
-
-    def _look(self, tails: Sequence[Tail], *, last: bool = False) -> None:
-        """Pass on output and tick; after a failure the tool is stopped and heard out in silence."""
-        try:
-            for stream, tail in zip(STREAMS, tails, strict=True):
-                for line in tail.lines(last=last):
-                    if self.failure is None:
-                        self.on_line(stream, line)
-            if not isinstance(self.failure, LeaseLostError):
-                self.on_tick()
-        except Exception as error:
-            self.failure = self.failure or error
-
-    def _stop_if_told(self, process: subprocess.Popen[bytes]) -> None:
-        now = time.monotonic()
-        if self._kill_at is not None:
-            if now >= self._kill_at:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-            return
-        reason = self._reason(now)
-        if reason is None:
-            return
-        self.stopped = reason
-        self._kill_at = now + self.grace.get(reason, GRACE_SECONDS["lease lost"])
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGINT)
-
-    def _reason(self, now: float) -> str | None:
-        if self.failure is not None:
-            return "lease lost" if isinstance(self.failure, LeaseLostError) else "cancelled"
-        if self.run.deadline is not None and now >= self.run.deadline:
-            return "timed out"
-        return self.run.should_stop()
-
-
-def _ended(process: subprocess.Popen[bytes], descriptor: int | None) -> bool:
-    """Wait a tick at most, and say whether the tool has ended; it is not reaped yet."""
-    if descriptor is None:
+    def _has_ended(self, descriptor: int | None) -> bool:
+        if descriptor is not None:
+            return bool(select.select([descriptor], [], [], TICK_SECONDS)[0])
         time.sleep(TICK_SECONDS)
-        done = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        done = os.waitid(os.P_PID, self.tool, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         return done is not None
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(TICK_SECONDS * 1000))
+
+    def _obey(self, now: float) -> None:
+        orders = self._orders()
+        stop = orders.get("stop")
+        if self.told_at is not None:
+            if stop is not None:
+                self.kill_at = min(self.kill_at, self.told_at + float(stop[1]))
+            if now >= self.kill_at:
+                _kill_group(self.tool, signal.SIGKILL)
+            return
+        deadline = orders.get("deadline")
+        if stop is not None:
+            self._tell(stop[0], float(stop[1]), now)
+        elif deadline is not None and now >= float(deadline[0]):
+            self._tell(TIMED_OUT, float(deadline[1]), now)
+        elif self._lease_is_over(now):
+            self._tell(LEASE_LOST, LEASE_GRACE_SECONDS, now)
+
+    def _tell(self, reason: str, grace: float, now: float) -> None:
+        self._write("told", reason)
+        self.told_at, self.kill_at = now, now + grace
+        _kill_group(self.tool, signal.SIGINT)
+
+    def _orders(self) -> dict[str, list[str]]:
+        try:
+            with open(os.path.join(self.folder, "orders")) as file:
+                lines = [line.rstrip("\n").split("\t") for line in file]
+        except OSError:
+            return {}
+        return {words[0]: words[1:] for words in lines if len(words) == 3}
+
+    def _lease_is_over(self, now: float) -> bool:
+        try:
+            with open(self.lease) as file:
+                return now >= float(file.read())
+        except (OSError, ValueError):
+            return False
+
+    def _sweep(self) -> None:
+        """Kill what the tool left running, wherever it went, and wait until it is gone."""
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                for child in _children():
+                    _kill(child, signal.SIGKILL)
+                time.sleep(0.005)
+
+    def _write(self, name: str, text: str) -> None:
+        path = os.path.join(self.folder, name)
+        descriptor = os.open(path + ".new", os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+        os.replace(path + ".new", path)
+
+
+def _children() -> list[int]:
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            return [int(number) for number in file.read().split()]
+    except OSError:  # no Linux: the tool's group was all that could be found
+        return []
+
+
+def _kill_group(leader: int, number: int) -> None:
+    try:
+        os.killpg(leader, number)
+    except (ProcessLookupError, PermissionError):
+        _kill(leader, number)  # it has not made its group yet
+
+
+def _kill(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return  # which is what was wanted
+
+
+def main() -> None:
+    """Supervise the tool named on the command line."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # What ends a whole machine or terminal reaches the tool as well, and once is enough for it.
+        signal.signal(number, lambda *_: None)
+    folder, lease, lock, *arguments = sys.argv[1:]
+    os.set_inheritable(int(lock), False)
+    Supervisor(folder, lease, arguments).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Hold a resource's work folder for one run, and end what a dead worker left running in it."""
+"""Hold a resource's work folder for one run."""
 
 from __future__ import annotations
 
@@ -6,40 +6,80 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 from provisioning.drivers.base import DriverError, Run, StoppedError
+from provisioning.drivers.supervision import CONTROL_FOLDER, Tool
 
-RECORD = "tool.json"
-"""Names the tool that runs in a folder: its process id and start time."""
+HOLDER_FILE = f"{CONTROL_FOLDER}/holder"
 
 _PAUSE_SECONDS = 0.05
 
 
 @contextmanager
-def occupied(run: Run, *, patience: float = 60.0) -> Iterator[Path]:
+def occupied(run: Run, *, patience: float = 60.0, keep_tool: bool = False) -> Iterator[Path]:
     """Hold the run's work folder, with nothing of an earlier attempt running in it any more.
 
-    A worker that lost its lease may still be busy in the same folder; it is waited for. The kernel
-    gives the folder free when its holder dies. Raises DriverError when patience (seconds) is over.
+    With `keep_tool`, a tool that the attempt before this one started is left for this one to follow.
+    The kernel gives the folder free when its holder dies; a worker of this machine that holds it
+    though it has lost the step is killed after a second, since it may be stopped for ever and can
+    store nothing any more. Raises DriverError when patience (seconds) is over.
     """
     folder = run.work_folder
     end = time.monotonic() + patience
     while True:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / CONTROL_FOLDER).mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            wait_for_lock(descriptor, run, end - time.monotonic(), what=str(folder))
+            _take(folder, descriptor, run, end - time.monotonic())
             if _is_still(folder, descriptor):
-                end_previous(folder, run)
+                left = Tool.left_in(folder)
+                if left is not None and not (keep_tool and left.was_started_before(run)):
+                    left.end(run)
+                    left.forget()
                 yield folder
                 return
         finally:
             os.close(descriptor)
+
+
+def _take(folder: Path, descriptor: int, run: Run, patience: float) -> None:
+    first = min(patience, 1.0)
+    try:
+        wait_for_lock(descriptor, run, first, what=str(folder))
+    except StoppedError:
+        raise
+    except DriverError:
+        _kill_holder(folder, run)
+        wait_for_lock(descriptor, run, patience - first, what=str(folder))
+    holder = psutil.Process()
+    with suppress(FileNotFoundError):  # the folder was removed meanwhile: it is made anew
+        (folder / HOLDER_FILE).write_text(
+            json.dumps({"pid": holder.pid, "started": holder.create_time()})
+        )
+
+
+def holder_of(folder: Path) -> psutil.Process | None:
+    """Return the living process of this machine that took a work folder last, if there is one."""
+    try:
+        known = json.loads((folder / HOLDER_FILE).read_text())
+        process = psutil.Process(int(known["pid"]))
+        return process if process.create_time() == float(known["started"]) else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError, psutil.Error):
+        return None
+
+
+def _kill_holder(folder: Path, run: Run) -> None:
+    holder = holder_of(folder)
+    if holder is not None and holder.pid != os.getpid():
+        run.log("A worker that has lost this step does not let go of it: it is killed.\n")
+        with suppress(psutil.Error):
+            holder.kill()
 
 
 def wait_for_lock(descriptor: int, run: Run, patience: float, *, what: str) -> None:
@@ -64,65 +104,3 @@ def _is_still(folder: Path, descriptor: int) -> bool:
         return os.fstat(descriptor).st_ino == folder.stat().st_ino
     except FileNotFoundError:
         return False
-
-
-def end_previous(folder: Path, run: Run, *, patience: float = 25.0) -> None:
-    """End what a dead worker left running in this folder: its tool, then the tool's children.
-
-    The tool has been interrupted already, by its parent's death; when patience (seconds) is over, it
-    is killed.
-    """
-    record = folder / RECORD
-    try:
-        known = json.loads(record.read_text())
-        leader, started = int(known["pid"]), float(known["started"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return
-    with suppress(psutil.NoSuchProcess):
-        tool = psutil.Process(leader)
-        if tool.create_time() != started:  # the number is another process's now
-            record.unlink()
-            return
-        run.log("Waiting for the tool of an earlier attempt to stop.\n", level="warning")
-        if not _wait_until_dead([tool], patience):
-            run.log("It did not stop: it is killed.\n", level="warning")
-    left = list(_session(leader))
-    for process in left:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    _wait_until_dead(left, patience)
-    record.unlink(missing_ok=True)
-
-
-def _wait_until_dead(processes: Sequence[psutil.Process], patience: float) -> bool:
-    """Wait until the processes run no more; one that nobody has reaped yet is dead as well."""
-    end = time.monotonic() + patience
-    while any(_runs(process) for process in processes):
-        if time.monotonic() >= end:
-            return False
-        time.sleep(_PAUSE_SECONDS)
-    return True
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def tool_runs_in(folder: Path) -> bool:
-    """Say whether the tool that a run of this machine started in the folder still runs."""
-    try:
-        known = json.loads((folder / RECORD).read_text())
-        return bool(psutil.Process(int(known["pid"])).create_time() == float(known["started"]))
-    except (FileNotFoundError, ValueError, KeyError, TypeError, psutil.Error):
-        return False
-
-
-def _session(leader: int) -> Iterator[psutil.Process]:
-    """Yield the processes of a session; its number is not given anew while one of them lives."""
-    for process in psutil.process_iter():
-        with suppress(ProcessLookupError, PermissionError):
-            if os.getsid(process.pid) == leader:
-                yield process

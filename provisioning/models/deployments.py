@@ -205,7 +205,17 @@ class Step(models.Model):
     worker = models.ForeignKey(
         "provisioning.Worker", models.SET_NULL, null=True, blank=True, related_name="steps"
     )
-    lease_until = models.DateTimeField(null=True, blank=True)
+    process = models.CharField(
+        max_length=60, blank=True, help_text="The process that has it: its id and when it began."
+    )
+    lease_until = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="While it runs: when another worker may take it. Then: when one of another host may.",
+    )
+    losses = models.PositiveIntegerField(
+        default=0, help_text="How many attempts were lost with their worker."
+    )
     driver_ran = models.BooleanField(
         default=False, help_text="False for a no-op: the applied input already was the wanted one."
     )

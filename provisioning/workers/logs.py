@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from provisioning.drivers.base import LeaseLostError
-from provisioning.drivers.supervisor import printable
+from provisioning.drivers.supervision import printable
 from provisioning.models import LogChunk, Step
 from provisioning.services.outputs import MASK
 
@@ -85,7 +85,7 @@ def _pattern(text: str) -> str:
 
 
 class Log:
-    """Write one attempt's log; call `flush` now and then, and `close` at the end.
+    """Write one attempt's log; call `flush_if_due` now and then, and `close` at the end.
 
     Lines are held back until they are complete, so a secret that arrives in pieces is seen whole.
     What was stored before a secret was known is masked at the end: a tool may say a value before
@@ -116,48 +116,48 @@ class Log:
             # The start of a line may have been taken already, but never half of a secret.
             self._take("\n".join(lines) + "\n", stream, level)
         self._parts[place] = rest
-        if self._size >= CHUNK_CHARACTERS:
-            self.flush()
-        else:
-            self.flush_if_due()
 
     def flush_if_due(self) -> None:
-        """Store what is ready if that was not done for a while."""
-        if self._ready and time.monotonic() - self._flushed >= FLUSH_SECONDS:
+        """Store what is ready if that is much, or was not done for a while."""
+        waited = time.monotonic() - self._flushed
+        if self._size >= CHUNK_CHARACTERS or (self._ready and waited >= FLUSH_SECONDS):
             self.flush()
 
     def flush(self) -> None:
-        """Store what is ready; raise LeaseLostError if the step has gone on to another attempt."""
+        """Store what is ready; raise LeaseLostError if the step has gone on to another attempt.
+
+        It may be called again after a failure: what was stored already is not stored twice.
+        """
         if not self._ready:
             return
         if not Step.objects.filter(pk=self._step.pk, attempt=self._attempt).exists():
             self._ready = []
             raise LeaseLostError(f"Step {self._step.pk} is another worker's now.")
-        chunks = []
-        for stream, level, text in self._ready:
-            chunks.append(
-                LogChunk(
-                    step_id=self._step.pk,
-                    attempt=self._attempt,
-                    sequence=self._sequence,
-                    stream=stream,
-                    level=level,
-                    text=text,
-                )
+        chunks = [
+            LogChunk(
+                step_id=self._step.pk,
+                attempt=self._attempt,
+                sequence=sequence,
+                stream=stream,
+                level=level,
+                text=text,
             )
-            self._sequence += 1
+            for sequence, (stream, level, text) in enumerate(self._ready, self._sequence)
+        ]
+        known = self._mask.known
+        LogChunk.objects.bulk_create(chunks, ignore_conflicts=True)
+        if not self._sequence and self._attempt == 1:
+            self._known = known
+        self._sequence += len(chunks)
         self._ready, self._size = [], 0
         self._flushed = time.monotonic()
-        if not chunks[0].sequence and self._attempt == 1:
-            self._known = self._mask.known
-        LogChunk.objects.bulk_create(chunks)
 
     def close(self) -> None:
         """Store everything, unfinished lines too."""
         for (stream, level), rest in self._parts.items():
             if rest:
                 self._take(rest, stream, level)
-        self._parts = {}
+                self._parts[stream, level] = ""
         self.flush()
         if self._mask.known > self._known:
             self._mask_stored()

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 
 from provisioning.drivers.base import DriverError, LeaseLostError
 from provisioning.encryption import decrypt_bytes, encrypt_bytes, mac_bytes
 from provisioning.models import StateVersion, Step, StepStatus
 from provisioning.workers.logs import Log, Mask
 
+T = TypeVar("T")
+
 STATE_VERSIONS_KEPT = 10
+_AGAIN_SECONDS = 0.2
 PASSED_ON = (
     "PATH", "LANG", "LC_ALL", "TZ", "TMPDIR",
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
@@ -44,11 +48,12 @@ class StepRun:
     """Implement `Run` for one attempt at a step."""
 
     def __init__(self, step: Step, *, lost: Callable[[], bool], driver: str) -> None:
-        self._step = step
+        self._row = step
         self._lost = lost
         self._mask = Mask()
         self._log = Log(step, self._mask)
-        self.attempt = step.attempt
+        self.step, self.attempt = step.pk, step.attempt
+        self.recovering = step.losses > 0
         self.deadline: float | None = None
         self.work_folder = work_folder(step)
         self.work_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -60,9 +65,26 @@ class StepRun:
         """Return what a tool may see of the worker's environment."""
         return _environment(self.work_folder, self._driver)
 
+    def persist(self, write: Callable[[], T]) -> T:
+        """Do what needs the database and may be repeated, again until it can be reached.
+
+        Raises LeaseLostError once the lease is lost: a restart of the database is waited for, an
+        outage that outlasts the lease is not.
+        """
+        while True:
+            try:
+                return write()
+            except (OperationalError, InterfaceError) as error:
+                connection.close()
+                if self._lost():
+                    message = f"The database could not be reached while step {self.step} was held."
+                    raise LeaseLostError(message) from error
+                time.sleep(_AGAIN_SECONDS)
+
     def log(self, text: str, *, stream: str = "stdout", level: str = "info") -> None:
         """Store log text, secrets masked; see `Run.log`."""
         self._log.add(text, stream, level)
+        self.persist(self._log.flush_if_due)
 
     def mask(self, value: object) -> None:
         """Keep a secret out of every log line from now on; lists and objects count by value."""
@@ -80,38 +102,38 @@ class StepRun:
         """Return why the run must stop, or None; also passes waiting log lines on."""
         if self._lost():
             return "lease lost"
-        self._log.flush_if_due()
+        self.persist(self._log.flush_if_due)
         return None
 
     def load_state(self) -> bytes | None:
         """Return the newest stored state of the resource."""
-        newest = (
-            StateVersion.objects.filter(resource_id=self._step.resource_id)
-            .order_by("-number")
-            .first()
-        )
+        versions = StateVersion.objects.filter(resource_id=self._row.resource_id)
+        newest = self.persist(lambda: versions.order_by("-number").first())
         return decrypt_bytes(bytes(newest.data)) if newest else None
 
     def ship_state(self, state: bytes) -> None:
         """Store a new version of the state, encrypted; raise LeaseLostError if the step is not ours."""
+        self.persist(lambda: self._ship(state))
+
+    def _ship(self, state: bytes) -> None:
         values: list[Any] = [
             encrypt_bytes(state), len(state), mac_bytes(state),
-            self._step.pk, self.attempt, StepStatus.RUNNING,
+            self.step, self.attempt, StepStatus.RUNNING,
         ]  # fmt: skip
         with connection.cursor() as cursor:
             cursor.execute(_SHIP_SQL, values)
             row = cursor.fetchone()
         if row is None:
             raise LeaseLostError(
-                f"The state of step {self._step.pk} was not stored: another worker has taken it."
+                f"The state of step {self.step} was not stored: another worker has taken it."
             )
         StateVersion.objects.filter(
-            resource_id=self._step.resource_id, number__lte=row[0] - STATE_VERSIONS_KEPT
+            resource_id=self._row.resource_id, number__lte=row[0] - STATE_VERSIONS_KEPT
         ).delete()
 
     def close(self) -> None:
         """Store the rest of the log, so that it is there when the step's end can be seen."""
-        self._log.close()
+        self.persist(self._log.close)
 
 
 def work_folder(step: Step) -> Path:

@@ -7,9 +7,10 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import InterfaceError, OperationalError
 from django.db.models import F
@@ -28,7 +29,7 @@ from provisioning.drivers.base import (
     declared_sensitive,
 )
 from provisioning.drivers.secrets import resolve_secrets
-from provisioning.drivers.supervisor import printable
+from provisioning.drivers.supervision import printable
 from provisioning.encryption import mac
 from provisioning.exceptions import ConductorError
 from provisioning.models import Resource, ResourceState, Step, StepAction, StepStatus
@@ -42,6 +43,8 @@ from provisioning.workers.lease import Lease, lease_time
 from provisioning.workers.run import StepRun
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 RETRY_SECONDS = (1.0, 4.0)
 """A driver that says trying again may help is tried again after these pauses, by the same worker."""
@@ -57,14 +60,16 @@ class _Task:
     mac: str
 
 
-def run_step(step: Step) -> None:
-    """Do a claimed step's work, and end the step; a step that was lost is left to its new owner."""
+def run_step(step: Step) -> bool:
+    """Do a claimed step's work and end the step; return False if it was lost to another worker."""
     try:
         for pause in (*RETRY_SECONDS, None):
             if not _attempt(step, pause):
                 break
     except LeaseLostError as error:
         logger.warning("%s", error)
+        return False
+    return True
 
 
 def _attempt(step: Step, pause: float | None) -> bool:
@@ -73,8 +78,11 @@ def _attempt(step: Step, pause: float | None) -> bool:
         run = StepRun(step, lost=lease.lost, driver=step.resource.template_version.template.driver)
         try:
             _work(step, run)
-        except (LeaseLostError, OperationalError, InterfaceError):
-            raise  # whoever has the step after the lease goes on with it
+        except LeaseLostError:
+            raise
+        except (OperationalError, InterfaceError) as error:
+            # Whoever has the step after the lease goes on with it.
+            raise LeaseLostError(f"Step {step.pk} was left: {error}") from error
         except StoppedError as error:
             if error.reason == "lease lost":
                 raise LeaseLostError(f"Step {step.pk} was stopped: its lease was lost.") from error
@@ -102,6 +110,14 @@ def _attempt(step: Step, pause: float | None) -> bool:
         return False
 
 
+def _store(run: StepRun, write: Callable[..., T], step: Step, *values: Any, **named: Any) -> T:
+    """Call a service that moves the step, again if the database was away.
+
+    It gets a copy each time: what a failed transaction did to the object is not undone.
+    """
+    return run.persist(lambda: write(copy(step), *values, **named))
+
+
 def _work(step: Step, run: StepRun) -> None:
     if step.action == StepAction.DESTROY:
         _destroy(step, run)
@@ -113,22 +129,24 @@ def _ensure(step: Step, run: StepRun) -> None:
     if step.resource.adopted:
         run.log("Nothing to do: it was adopted, and Conductor does not change it.\n")
         run.close()
-        finish.finish_unchanged(step, step.resource.spec_digest)
+        _store(run, finish.finish_unchanged, step, step.resource.spec_digest)
         return
-    task = _task(step, run)
+    task = run.persist(lambda: _task(step, run))
     resource = task.resource
     settled = resource.state in (ResourceState.ACTIVE, ResourceState.UPDATING)
     if settled and resource.applied_mac and resource.applied_mac == task.mac:
         run.log("Nothing to do: the input is what was applied last.\n")
         run.close()
-        finish.finish_unchanged(step, resource.spec_digest)
+        _store(run, finish.finish_unchanged, step, resource.spec_digest)
         return
-    finish.begin_ensure(step)
+    _store(run, finish.begin_ensure, step)
     result = task.driver.ensure(task.input, run)
     sensitive = _sensitive(task, result, run)
     _check_declared(task.input.outputs, result)
     _clean_up(step, run)
-    finish.finish_ensure(
+    _store(
+        run,
+        finish.finish_ensure,
         step,
         outputs=result.outputs,
         sensitive=sensitive,
@@ -138,15 +156,15 @@ def _ensure(step: Step, run: StepRun) -> None:
 
 
 def _destroy(step: Step, run: StepRun) -> None:
-    reason = finish.begin_destroy(step)
+    reason = _store(run, finish.begin_destroy, step)
     if reason:
         run.log(f"{reason}\n")
         run.close()
         return
-    task = _task(step, run, gone=True)
+    task = run.persist(lambda: _task(step, run, gone=True))
     task.driver.destroy(task.input, run)
     _clean_up(step, run)
-    finish.finish_destroy(step)
+    _store(run, finish.finish_destroy, step)
 
 
 def _task(step: Step, run: StepRun, *, gone: bool = False) -> _Task:
@@ -243,7 +261,7 @@ def _fail(step: Step, run: StepRun, message: str) -> None:
     message = run.masked(printable(message))
     run.log(message + "\n", level="error")
     run.close()
-    finish.fail_step(step, message)
+    _store(run, finish.fail_step, step, message)
 
 
 def _pause(seconds: float, run: StepRun) -> None:

@@ -7,12 +7,13 @@ import socket
 from datetime import timedelta
 
 from django.db import transaction
-from django.db.models import Q
-from django.db.models.functions import Now
+from django.db.models import F, Q
+from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
 from provisioning.drivers.base import LeaseLostError
-from provisioning.drivers.work_folder import tool_runs_in
+from provisioning.drivers.supervision import Tool
+from provisioning.drivers.supervisor import LEASE_GRACE_SECONDS, LEASE_LOST
 from provisioning.models import Deployment, DeploymentStatus, Step, StepStatus
 from provisioning.models.deployments import STARTED_STATUSES, UNFINISHED_STEP_STATUSES
 from provisioning.queue import doorbell
@@ -21,14 +22,15 @@ from provisioning.services.approvals import expire_approvals
 from provisioning.services.deployments import end, finish
 from provisioning.services.pools import expire_claims, fill_pools
 from provisioning.services.resources.destroy import destroy_unused
+from provisioning.workers.heartbeat import is_alive
 from provisioning.workers.run import work_folder
 from provisioning.workers.tasks import is_anything_ready
 
 logger = logging.getLogger(__name__)
 
-MOST_ATTEMPTS = 5
-GRACE = timedelta(seconds=25)
-"""How long a tool may take to stop after its worker's lease was lost."""
+MOST_LOSSES = 5
+GRACE = timedelta(seconds=30)
+"""After so long a tool whose lease ran out has stopped: its supervisor's grace, and a margin."""
 
 
 def sweep() -> None:
@@ -36,7 +38,7 @@ def sweep() -> None:
 
     Pools are filled, and their overdue claims ended. Approvals that nobody answered expire. The queues in which anything is ready are rung.
     """
-    for pk in Step.objects.filter(_silent()).values_list("pk", flat=True):
+    for pk in _lost_steps():
         _free(pk)
     expire_approvals()
     for pk in _left_deployments():
@@ -52,56 +54,88 @@ def sweep() -> None:
             doorbell.ring(queue)
 
 
-def _free(pk: int) -> None:
-    """Take a step from a worker that is silent: another may claim it, unless it failed too often.
+def _lost_steps() -> list[int]:
+    """Find steps whose worker is silent or, on this host, dead, and those that are recovering."""
+    held = Step.objects.filter(status__in=[StepStatus.RUNNING, StepStatus.RECOVERING])
+    over = held.filter(lease_until__lt=Now())
+    here = held.filter(Q(worker=None) | Q(worker__host=socket.gethostname()))
+    dead = [
+        pk
+        for pk, status, process in here.values_list("pk", "status", "process")
+        if status == StepStatus.RECOVERING or not is_alive(process)
+    ]
+    return [*over.values_list("pk", flat=True), *dead]
 
-    A tool may go on for a moment after its worker's death, so the step is `recovering` until the
-    worker's own host sees that it has ended or, to others, until it must have.
+
+def _free(pk: int) -> None:
+    """Take a step from its lost worker: it recovers, then another attempt may be made or it fails.
+
+    Its tool may go on for a while after its worker's death. Workers of the same host may take the
+    step at once, and follow the tool or stop it. Those of other hosts must wait until the tool's
+    supervisor has stopped it for want of a lease.
     """
     with transaction.atomic():
         step = (
             Step.objects.select_for_update(skip_locked=True, no_key=True, of=("self",))
             .select_related("resource", "worker", "deployment")
-            .filter(_silent(), pk=pk)
+            .filter(pk=pk, status__in=[StepStatus.RUNNING, StepStatus.RECOVERING])
             .first()
         )
-        if step is None:
+        if step is None or not _is_lost(step):
             return
-        if step.attempt < MOST_ATTEMPTS:
-            reason = f"The lease of attempt {step.attempt} was lost."
-            if _has_stopped(step):
-                transitions.move(step, StepStatus.PENDING, reason=reason, lease_until=None)
-            elif step.status == StepStatus.RUNNING:
-                transitions.move(
-                    step, StepStatus.RECOVERING, reason=reason, lease_until=Now() + GRACE
-                )
-                logger.warning("Step %s: %s", step.pk, reason)
+        if step.status == StepStatus.RUNNING:
+            reason = f"Attempt {step.attempt} was lost with its worker."
+            transitions.move(
+                step,
+                StepStatus.RECOVERING,
+                reason=reason,
+                losses=step.losses + 1,
+                lease_until=Greatest(F("lease_until"), Now()) + GRACE,
+            )
+            logger.warning("Step %s: %s", step.pk, reason)
+            step.refresh_from_db(fields=["lease_until"])
+        if step.losses < MOST_LOSSES and _may_go_on(step):
+            transitions.move(step, StepStatus.PENDING, reason="Another attempt is made.")
             return
-    _give_up(step)
+    if step.losses >= MOST_LOSSES and _has_stopped(step):
+        _give_up(step)
 
 
-def _silent() -> Q:
-    """Match steps whose lease is over, and those of this host that wait for their tool's end."""
-    here = Q(status=StepStatus.RECOVERING, worker__host=socket.gethostname())
-    held = Q(status__in=[StepStatus.RUNNING, StepStatus.RECOVERING])
-    return here | (held & Q(lease_until__lt=Now()))
+def _is_lost(step: Step) -> bool:
+    """Tell whether a locked step's worker is silent or dead; its lease may have been renewed just now."""
+    if step.status == StepStatus.RECOVERING or step.lease_until is None:
+        return True
+    return step.lease_until < timezone.now() or (_is_of_here(step) and not is_alive(step.process))
+
+
+def _may_go_on(step: Step) -> bool:
+    return _is_of_here(step) or _is_over(step)
 
 
 def _has_stopped(step: Step) -> bool:
-    """Tell whether the next attempt need not wait for the tool of a silent worker's step."""
-    recovering_until = step.lease_until if step.status == StepStatus.RECOVERING else None
-    if recovering_until is not None and recovering_until < timezone.now():
+    """Tell whether no tool of the step runs any more; on its own host it is told to stop."""
+    if not _is_of_here(step):
+        return _is_over(step)
+    left = Tool.left_in(work_folder(step))
+    if left is None or not left.runs():
         return True
-    here = step.worker is None or step.worker.host == socket.gethostname()
-    return here and not tool_runs_in(work_folder(step))
+    left.order("stop", LEASE_LOST, LEASE_GRACE_SECONDS)
+    return False
+
+
+def _is_of_here(step: Step) -> bool:
+    return step.worker is None or step.worker.host == socket.gethostname()
+
+
+def _is_over(step: Step) -> bool:
+    return step.lease_until is not None and step.lease_until < timezone.now()
 
 
 def _give_up(step: Step) -> None:
     try:
         finish.fail_step(
             step,
-            f"It was given up: {step.attempt} attempts in a row ended with the worker's death or "
-            "silence.",
+            f"It was given up: {step.losses} attempts ended with the worker's death or silence.",
         )
     except LeaseLostError as error:  # somebody else was faster
         logger.info("%s", error)

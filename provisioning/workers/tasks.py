@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 from django.db import IntegrityError, connection, transaction
@@ -12,7 +13,7 @@ from provisioning.queue import doorbell
 from provisioning.queue.lifeline import draining
 from provisioning.services import transitions
 from provisioning.services.deployments import end
-from provisioning.workers.heartbeat import current_worker_id
+from provisioning.workers.heartbeat import current_worker_id, this_process
 from provisioning.workers.lease import lease_time
 from provisioning.workers.runner import run_step
 
@@ -21,9 +22,12 @@ LONGEST_SECONDS = 600.0
 
 ONE_AT_A_TIME = "step_one_at_a_time"
 
+# A step that was lost stays with its host for a while: only there its tool may still run.
 _READY = """
 FROM provisioning_step step JOIN provisioning_deployment deployment ON deployment.id = step.deployment_id
 WHERE step.queue = %s AND step.status = 'pending' AND deployment.status = 'running'
+  AND (step.lease_until IS NULL OR step.lease_until <= clock_timestamp() OR step.worker_id IS NULL
+      OR EXISTS (SELECT 1 FROM provisioning_worker worker WHERE worker.id = step.worker_id AND worker.host = %s))
   AND NOT EXISTS (
       SELECT 1 FROM provisioning_step_needs link JOIN provisioning_step needed
           ON needed.id = link.to_step_id
@@ -47,7 +51,10 @@ def work(queue: str) -> None:
         step = claim(queue)
         if step is None:
             return
-        run_step(step)
+        if not run_step(step):
+            # This process may be the one at fault: another one goes on in its place.
+            doorbell.ring(queue)
+            raise SystemExit(0)
         end.advance(step.deployment_id)
     doorbell.ring(queue)
 
@@ -76,13 +83,13 @@ def claim(queue: str) -> Step | None:
 def is_anything_ready(queue: str) -> bool:
     """Tell whether a step of the queue could run now."""
     with connection.cursor() as cursor:
-        cursor.execute(_ANY_SQL, [queue])
+        cursor.execute(_ANY_SQL, [queue, socket.gethostname()])
         return bool(cursor.fetchone()[0])
 
 
 def _next(queue: str) -> Step | None:
     with connection.cursor() as cursor:
-        cursor.execute(_NEXT_SQL, [queue])
+        cursor.execute(_NEXT_SQL, [queue, socket.gethostname()])
         row = cursor.fetchone()
     if row is None:
         return None
@@ -98,6 +105,7 @@ def _take(step: Step) -> None:
         StepStatus.RUNNING,
         attempt=attempt,
         worker_id=current_worker_id(),
+        process=this_process(),
         lease_until=Now() + lease_time(),
         started_at=Now() if step.started_at is None else step.started_at,
     )

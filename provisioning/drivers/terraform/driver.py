@@ -1,14 +1,15 @@
 """The driver that runs a Terraform or OpenTofu module.
 
 One `apply` per step does everything: the state is restored before it, shipped while it runs, and
-read for the outputs after it. The exit code and the state decide the outcome, never the log.
+read for the outputs after it. The exit code and the state decide the outcome, never the log. An apply
+whose worker died is followed to its end by the next attempt; one that was interrupted is recovered.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from provisioning.drivers.base import (
     StoppedError,
     TemplateInterface,
 )
-from provisioning.drivers.supervisor import Outcome, supervise
+from provisioning.drivers.supervision import CONTROL_FOLDER, Outcome, Tool, ToolLostError, follow
 from provisioning.drivers.terraform.installation import (
     find_installation,
     initialised_module,
@@ -35,6 +36,11 @@ from provisioning.drivers.terraform.state import STATE_FILES, Shipper, State, wr
 from provisioning.drivers.work_folder import occupied
 
 VALUES_FILE = "conductor.tfvars.json"
+RETRY, STOP = "retry", "stop"
+"""What `config.recovery` says is done, after an interruption, with what is still to be changed."""
+_CHANGING = ("-auto-approve",)
+_CHANGES = 2  # the exit status of `plan -detailed-exitcode`
+_SHOWN_PENDING = 10
 
 
 class TerraformDriver:
@@ -50,11 +56,13 @@ class TerraformDriver:
 
     def describe(self, content: Path, config: Mapping[str, Any]) -> TemplateInterface:
         """Read the module's variables and outputs."""
+        if config.get("recovery", RETRY) not in (RETRY, STOP):
+            raise DriverError("config.recovery must be `retry` or `stop`.", permanent=True)
         return describe_module(content)
 
     def ensure(self, resource: DriverInput, run: Run) -> DriverResult:
         """Apply the module and return the outputs that its state holds."""
-        with occupied(run):
+        with occupied(run, keep_tool=True):
             state = _Application(resource, run).apply()
         return DriverResult(
             outputs=state.values(),
@@ -68,7 +76,7 @@ class TerraformDriver:
 
     def destroy(self, resource: DriverInput, run: Run) -> None:
         """Destroy everything that the resource's state holds."""
-        with occupied(run):
+        with occupied(run, keep_tool=True):
             _Application(resource, run).destroy()
 
 
@@ -83,10 +91,15 @@ class _Application:
         self.cache_folder = self.folder.parent.parent / "terraform-init"
         self.cache_folder.mkdir(mode=0o700, exist_ok=True)
         self.shipper = Shipper(run, self.folder)
+        self.environment: dict[str, str] = {}
 
     def apply(self) -> State:
-        self._restore()
-        self._run_tool()
+        self._mask_params()
+        if not self._finish_left():
+            self._restore()
+            self._prepare()
+            if not (self.run.recovering and self._is_as_wanted()):
+                self._follow(self._start("apply", *_CHANGING))
         state = self.shipper.current
         if state is None:
             raise DriverError(
@@ -96,24 +109,47 @@ class _Application:
         return state
 
     def destroy(self) -> None:
-        state = self._restore()
-        if state is None or not state.resources:
-            self.run.log("The state holds no resources: there is nothing to destroy.\n")
-        else:
-            self._run_tool("-destroy")
-            left = self.shipper.current
-            if left is None or left.resources:
-                raise DriverError(
-                    f"{self.tool.name} reported success, but the state still holds resources.",
-                    permanent=False,
-                )
+        self._mask_params()
+        if not self._finish_left():
+            state = self._restore()
+            if state is None or not state.resources:
+                self.run.log("The state holds no resources: there is nothing to destroy.\n")
+            else:
+                self._prepare()
+                self._follow(self._start("apply", "-destroy", *_CHANGING))
+        left = self.shipper.current
+        if left is not None and left.resources:
+            raise DriverError(
+                f"{self.tool.name} reported success, but the state still holds resources.",
+                permanent=False,
+            )
         self._clean()
 
-    def _restore(self) -> State | None:
+    def _finish_left(self) -> bool:
+        """Follow the tool that the attempt before this one left; return whether it did the work."""
+        left = Tool.left_in(self.folder)
+        if left is None:
+            return False
+        left.take_over(self.run)
+        self.run.log("Following what the attempt before this one began, from its first line on.\n")
+        self._load(self.shipper.resume)
+        try:
+            self._follow(left)
+        except ToolLostError as error:
+            self.run.log(f"{error} It is begun again.\n", level="warning")
+            return False
+        return True
+
+    def _mask_params(self) -> None:
         for name in self.resource.sensitive_params:
             _mask(self.run, self.resource.params.get(name))
+
+    def _restore(self) -> State | None:
+        return self._load(self.shipper.restore)
+
+    def _load(self, read: Callable[[], State | None]) -> State | None:
         try:
-            state = self.shipper.restore()
+            state = read()
         except ValueError as error:
             raise DriverError(
                 f"The resource cannot be changed: {error}.", permanent=True
@@ -128,31 +164,65 @@ class _Application:
             for name in state.sensitive():
                 _mask(self.run, state.outputs[name].get("value"))
 
-    def _run_tool(self, *options: str) -> None:
+    def _prepare(self) -> None:
+        """Lay the module and the values beside the state."""
         module = initialised_module(self.resource, self.run, self.tool, self.cache_folder)
         self._clear()
         module.copy_to(self.folder)
         write_private(self.folder / VALUES_FILE, self._values(module.variables))
-        environment = tool_environment(self.run, self.cache_folder)
+        self.environment = tool_environment(self.run, self.cache_folder)
         if not module.has_providers:
             # The tool alone needs little memory; collecting it is a quarter of a short run's time.
-            environment.setdefault("GOGC", "400")
-        messages = Messages(self.run, self.shipper.ship)
+            self.environment.setdefault("GOGC", "400")
+
+    def _start(self, *words: str) -> Tool:
         arguments = [
-            self.tool.binary, "apply", *options, "-auto-approve", "-input=false", "-json",
-            f"-var-file={VALUES_FILE}",
+            self.tool.binary, *words, "-input=false", "-json", f"-var-file={VALUES_FILE}",
         ]  # fmt: skip
-        outcome = supervise(
-            arguments,
-            run=self.run,
-            folder=self.folder,
-            environment=environment,
-            on_line=messages.line,
-            on_tick=self.shipper.tick,
-        )
+        return Tool.start(arguments, run=self.run, folder=self.folder, environment=self.environment)
+
+    def _is_as_wanted(self) -> bool:
+        """Look, after an earlier attempt was lost, at what is really there and at what is left to do.
+
+        Returns whether nothing is. Raises DriverError if something is and the template wants a person
+        to look at it before it is done.
+        """
+        self.run.log("An earlier attempt was lost: comparing its state with what is there.\n")
+        if self._plan("-refresh-only"):
+            self.run.log("What is there differs from the state; it is brought up to date.\n")
+        pending = self._plan()
+        if pending and self.resource.config.get("recovery") == STOP:
+            raise DriverError(
+                f"An attempt was lost in the middle, and {len(pending)} changes are still to be made "
+                f"({', '.join(pending[:_SHOWN_PENDING])}). Its template wants a person to look at them "
+                "first: retry the deployment to make them.",
+                permanent=True,
+            )
+        return not pending
+
+    def _plan(self, *words: str) -> list[str]:
+        """Return the changes that a plan finds, by action and address."""
+        messages = Messages(self.run, self.shipper.ship)
+        tool = self._start("plan", "-detailed-exitcode", *words)
+        outcome = follow(tool, run=self.run, on_line=messages.line)
+        if outcome.exit_code == _CHANGES:
+            return sorted(messages.planned) or ["change outputs"]
+        self._judge(outcome, messages)
+        return []
+
+    def _follow(self, tool: Tool) -> None:
+        messages = Messages(self.run, self.shipper.ship)
+        try:
+            outcome = follow(tool, run=self.run, on_line=messages.line, on_tick=self.shipper.tick)
+        except ToolLostError:
+            self._ship_last()
+            raise
+        self._ship_last()
+        self._judge(outcome, messages)
+
+    def _ship_last(self) -> None:
         self.shipper.finish()
         self._mask_outputs()
-        self._judge(outcome, messages)
 
     def _values(self, variables: frozenset[str]) -> bytes:
         resource = self.resource
@@ -179,12 +249,12 @@ class _Application:
             else f"failed (exit status {outcome.exit_code})"
         )
         self._clean()
-        raise DriverError(f"{self.tool.name} apply {how}: {messages.summary()}", permanent=False)
+        raise DriverError(f"{self.tool.name} {how}: {messages.summary()}", permanent=False)
 
     def _clear(self) -> None:
         """Remove what an earlier attempt, perhaps of another version, has left besides the state."""
         for path in self.folder.iterdir():
-            if path.name in STATE_FILES:
+            if path.name in (*STATE_FILES, CONTROL_FOLDER):
                 continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

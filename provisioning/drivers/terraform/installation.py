@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from provisioning.drivers.base import DriverError, DriverInput, Run, StoppedError
-from provisioning.drivers.supervisor import printable, supervise
+from provisioning.drivers.supervision import printable, supervise
 from provisioning.drivers.terraform.module import declared_variables
 from provisioning.drivers.work_folder import wait_for_lock
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from provisioning.drivers.base import Run
-from provisioning.drivers.supervisor import printable
+from provisioning.drivers.supervision import printable
 
 _LEVELS = {"error": "error", "warn": "warning", "debug": "debug", "trace": "debug"}
 _QUIET = ("version", "outputs")
@@ -19,13 +19,14 @@ _SHOWN_ERRORS = 5
 
 
 class Messages:
-    """Log the tool's messages, keep its errors, and hand a dumped state to `rescue`."""
+    """Log the tool's messages, keep its errors and plans, and hand a dumped state to `rescue`."""
 
     def __init__(self, run: Run, rescue: Callable[[bytes], object]) -> None:
         self._run = run
         self._rescue = rescue
         self._plain: list[str] = []
         self.errors: list[str] = []
+        self.planned: list[str] = []
 
     def line(self, stream: str, line: str) -> None:
         """Take one line of output."""
@@ -39,6 +40,8 @@ class Messages:
         elif message.get("type") == "diagnostic":
             self._diagnostic(message)
         elif message.get("type") not in _QUIET:
+            if message.get("type") == "planned_change":
+                self._plan(message.get("change"))
             level = _LEVELS.get(str(message.get("@level")), "info")
             self._run.log(printable(str(message.get("@message", ""))) + "\n", level=level)
 
@@ -54,6 +57,11 @@ class Messages:
         if text.strip():
             self._plain = [*self._plain[-2 * _SHOWN_ERRORS :], text.strip()]
         self._run.log(text + "\n", stream=stream)
+
+    def _plan(self, change: Any) -> None:
+        if isinstance(change, dict) and isinstance(change.get("resource"), dict):
+            address = printable(str(change["resource"].get("addr")))
+            self.planned.append(f"{change.get('action')} {address}")
 
     def _diagnostic(self, message: dict[str, Any]) -> None:
         diagnostic = message.get("diagnostic")

@@ -71,15 +71,24 @@ class Shipper:
         self._seen: tuple[int, int, int] | None = None
         self.current: State | None = None
 
-    def restore(self) -> State | None:
-        """Put the last state into the folder and return it.
+    def resume(self) -> State | None:
+        """Return the last state, leaving the folder as it is: a tool is at work there.
 
-        A newer state that an orphaned tool left in the folder wins, and is stored first.
+        Raises ValueError if what is stored is no state.
         """
         stored = self._run.load_state()
         self.current = State.read(stored)
         if stored is not None and self.current is None:
             raise ValueError("the stored state is not a complete Terraform state")
+        return self.current
+
+    def restore(self) -> State | None:
+        """Put the last state into the folder and return it; see `resume`.
+
+        A newer state that an orphaned tool left in the folder wins, and is stored first.
+        """
+        self.resume()
+        stored = self.current.raw if self.current is not None else None
         for name in (STATE_FILE, ERRORED_FILE):
             self._take_left_behind(self._folder / name, stored)
         (self._folder / ERRORED_FILE).unlink(missing_ok=True)

@@ -17,7 +17,9 @@ class MemoryRun:
     """Keep state, log and masks in memory; masked values never enter the log."""
 
     work_folder: Path
+    step: int = 1
     attempt: int = 1
+    recovering: bool = False
     environment: Mapping[str, str] = field(
         default_factory=lambda: {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
     )

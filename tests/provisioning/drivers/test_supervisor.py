@@ -12,8 +12,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from provisioning.drivers.base import DriverError, LeaseLostError
-from provisioning.drivers.supervisor import Outcome, printable, supervise
+from provisioning.drivers.base import LeaseLostError
+from provisioning.drivers.supervision import (
+    CONTROL_FOLDER,
+    LEASE_FILE,
+    Outcome,
+    Tool,
+    ToolLostError,
+    follow,
+    printable,
+    supervise,
+)
 from tests.provisioning.drivers.runs import MemoryRun
 
 ROOT = Path(__file__).parents[3]
@@ -26,6 +35,14 @@ def _run(run: MemoryRun, script: str, **options: object) -> Outcome:
         folder=run.work_folder,
         environment={"PATH": os.environ["PATH"], "GIVEN": "yes"},
         **options,  # type: ignore[arg-type]
+    )
+
+
+def _counting(ready: Path, count: Path) -> str:
+    """Return a script that notes each interrupt and ends with status 7 a moment after the first."""
+    return (
+        f"trap 'echo int >> {count}; sleep 0.3; exit 7' INT; "
+        f"touch {ready}; while :; do sleep 0.05; done"
     )
 
 
@@ -82,9 +99,9 @@ def test_the_tool_sees_the_given_environment_only(
 
 def test_output_goes_to_files_that_only_the_owner_reads(run: MemoryRun) -> None:
     _run(run, "ls -l /proc/self/fd")
-    assert f"{run.work_folder}/stdout.log" in run.text()
+    assert f"{run.work_folder}/.run/stdout.log" in run.text()
     assert "pipe:" not in run.text()
-    assert (run.work_folder / "stdout.log").stat().st_mode & 0o777 == 0o600
+    assert (run.work_folder / ".run" / "stdout.log").stat().st_mode & 0o777 == 0o600
 
 
 def test_control_characters_are_stripped() -> None:
@@ -94,12 +111,8 @@ def test_control_characters_are_stripped() -> None:
 
 def test_one_interrupt_is_sent_and_the_tool_may_end_in_its_own_way(run: MemoryRun) -> None:
     ready, count = run.work_folder / "ready", run.work_folder / "count"
-    script = f"""
-    trap 'echo int >> {count}; sleep 0.3; exit 7' INT
-    touch {ready}; while :; do sleep 0.05; done
-    """
     thread = _told_when(run, ready)
-    outcome = _run(run, script)
+    outcome = _run(run, _counting(ready, count))
     thread.join()
     assert outcome == Outcome(7, "cancelled")
     assert count.read_text() == "int\n"
@@ -168,49 +181,141 @@ def test_invalid_text_is_shown_as_far_as_it_can_be(run: MemoryRun) -> None:
     assert run.text() == "a\N{REPLACEMENT CHARACTER}b\n"
 
 
-@pytest.mark.parametrize(
-    ("disposition", "place"),
-    [
-        ("SIG_DFL", "main thread"),
-        ("SIG_IGN", "main thread"),
-        ("SIG_DFL", "helper thread"),
-    ],
-)
-def test_an_orphan_is_interrupted_when_its_worker_is_killed(
-    tmp_path: Path, disposition: str, place: str
-) -> None:
-    ready, heard = tmp_path / "ready", tmp_path / "heard"
-    tool = f"trap 'echo int > {heard}; exit' INT; touch {ready}; while :; do sleep 0.05; done"
+def test_the_tool_ignores_no_signal_that_the_worker_ignores(run: MemoryRun) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        _told_when(run, run.work_folder / "ready")
+        outcome = _run(run, f"touch {run.work_folder}/ready; exec sleep 60")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert outcome == Outcome(-signal.SIGINT, "cancelled")
+
+
+def _start_and_die(folder: Path, script: str) -> None:
+    """Let another process start the tool for attempt 1 of the step, and be killed at once."""
     program = textwrap.dedent(
         f"""
-        import signal, threading
+        import os
         from pathlib import Path
-        from provisioning.drivers.supervisor import supervise
+        from provisioning.drivers.supervision import Tool
         from tests.provisioning.drivers.runs import MemoryRun
-        signal.signal(signal.SIGINT, signal.{disposition})
-        run = MemoryRun(Path({str(tmp_path)!r}))
-        def work():
-            supervise(["/bin/sh", "-c", {tool!r}], run=run, folder=run.work_folder,
-                      environment=run.environment)
-        if {place!r} == "main thread":
-            work()
-        else:
-            thread = threading.Thread(target=work); thread.start(); thread.join()
+        run = MemoryRun(Path({str(folder)!r}))
+        Tool.start(["/bin/sh", "-c", {script!r}], run=run, folder=run.work_folder,
+                   environment=run.environment)
+        os.kill(os.getpid(), 9)
         """
     )
-    worker = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False)
+
+
+def test_the_next_attempt_follows_the_tool_of_a_killed_worker_to_its_end(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    _start_and_die(
+        tmp_path, f"echo before; until [ -e {go} ]; do sleep 0.02; done; echo after; exit 4"
+    )
+    run = MemoryRun(tmp_path, attempt=2)
+    left = Tool.left_in(tmp_path)
+    assert left is not None
+    assert (left.was_started_before(run), left.runs()) == (True, True)
+    go.touch()
+    assert follow(left, run=run) == Outcome(4, None)
+    assert run.text() == "before\nafter\n"
+
+
+def test_what_a_tool_said_and_how_it_ended_waits_for_the_next_attempt(tmp_path: Path) -> None:
+    _start_and_die(tmp_path, "echo done")
+    _wait_for(tmp_path / CONTROL_FOLDER / "end")
+    run = MemoryRun(tmp_path, attempt=2)
+    left = Tool.left_in(tmp_path)
+    assert left is not None
+    assert follow(left, run=run) == Outcome(0, None)
+    assert run.text() == "done\n"
+
+
+def test_only_the_attempt_just_before_left_a_tool_to_follow(tmp_path: Path) -> None:
+    _start_and_die(tmp_path, "true")
+    left = Tool.left_in(tmp_path)
+    assert left is not None
+    assert not left.was_started_before(MemoryRun(tmp_path, attempt=3))
+    assert not left.was_started_before(MemoryRun(tmp_path, step=2, attempt=2))
+    left.take_over(MemoryRun(tmp_path, attempt=2))
+    assert left.was_started_before(MemoryRun(tmp_path, attempt=3))
+
+
+def test_a_tool_whose_lease_runs_out_is_told_once(tmp_path: Path) -> None:
+    ready, count = tmp_path / "ready", tmp_path / "count"
+    (tmp_path / CONTROL_FOLDER).mkdir()
+    (tmp_path / LEASE_FILE).write_text(str(time.monotonic() + 0.5))
+    _start_and_die(tmp_path, _counting(ready, count))
+    run = MemoryRun(tmp_path, attempt=2)
+    left = Tool.left_in(tmp_path)
+    assert left is not None
+    with pytest.raises(ToolLostError, match="interrupted when its worker was lost"):
+        follow(left, run=run)
+    assert left.outcome() == Outcome(7, "lease lost")
+    assert count.read_text() == "int\n"
+
+
+def test_a_tool_whose_supervisor_is_killed_is_told_once(run: MemoryRun) -> None:
+    ready, count = run.work_folder / "ready", run.work_folder / "count"
+
+    def kill_the_supervisor() -> None:
+        _wait_for(ready)
+        tool = int((run.work_folder / CONTROL_FOLDER / "tool").read_text())
+        os.kill(psutil.Process(tool).ppid(), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_the_supervisor)
+    killer.start()
+    with pytest.raises(ToolLostError, match="supervisor was killed"):
+        _run(run, _counting(ready, count))
+    killer.join()
+    assert count.read_text() == "int\n"
+
+
+def test_what_a_tool_left_when_its_supervisor_was_killed_is_ended(run: MemoryRun) -> None:
+    child = run.work_folder / "child"
+    script = f"setsid sleep 60 & echo $! > {child}.new; mv {child}.new {child}; wait"
+    tool = Tool.start(
+        ["/bin/sh", "-c", script], run=run, folder=run.work_folder, environment=run.environment
+    )
+    _wait_for(child)
+    leader = int((tool.files / "tool").read_text())
+    os.kill(psutil.Process(leader).ppid(), signal.SIGKILL)
+    assert tool.wait(5)
+    tool.end(run)
+    assert _gone(leader)
+    assert _gone(int(child.read_text()))
+
+
+def test_a_daemon_of_the_tool_is_ended_with_it(run: MemoryRun) -> None:
+    child = run.work_folder / "child"
+    assert _run(run, f"setsid sh -c 'env -i sleep 60 & echo $! > {child}'").exit_code == 0
+    assert _gone(int(child.read_text()))
+
+
+def test_a_run_without_its_lease_leaves_the_tool_to_the_supervisor(run: MemoryRun) -> None:
+    ready = run.work_folder / "ready"
+    _told_when(run, ready, "lease lost")
+    with pytest.raises(LeaseLostError):
+        _run(run, f"touch {ready}; sleep 1")
+    left = Tool.left_in(run.work_folder)
+    assert left is not None
+    while not left.wait(0.05):
+        pass
+    assert left.outcome() == Outcome(0, None)
+
+
+def test_a_later_order_may_shorten_the_grace(run: MemoryRun) -> None:
+    ready = run.work_folder / "ready"
+    tool = Tool.start(
+        ["/bin/sh", "-c", f"trap '' INT; touch {ready}; sleep 60; sleep 60"],
+        run=run,
+        folder=run.work_folder,
+        environment=run.environment,
+    )
     _wait_for(ready)
-    assert ready.exists()
-    worker.kill()
-    worker.wait()
-    _wait_for(heard, 3)
-    assert heard.exists()
-
-
-def test_a_tool_that_cannot_be_started_is_a_permanent_error(
-    run: MemoryRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(DriverError, match="setpriv is not installed") as failed:
-        _run(run, "true")
-    assert failed.value.permanent is True
+    tool.order("stop", "cancelled", 600)
+    _wait_for(tool.files / "told")
+    tool.order("stop", "cancelled", 0.1)
+    assert tool.wait(5)
+    assert tool.outcome() == Outcome(-signal.SIGKILL, "cancelled")

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import shutil
+import signal
 import subprocess
+import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -9,8 +13,11 @@ import psutil
 import pytest
 
 from provisioning.drivers.base import DriverError, StoppedError
-from provisioning.drivers.work_folder import RECORD, end_previous, occupied
+from provisioning.drivers.supervision import CONTROL_FOLDER, Tool
+from provisioning.drivers.work_folder import HOLDER_FILE, holder_of, occupied
 from tests.provisioning.drivers.runs import MemoryRun
+
+ROOT = Path(__file__).parents[3]
 
 
 def _wait_for(file: Path, seconds: float = 10) -> None:
@@ -26,11 +33,6 @@ def _gone(pid: int, seconds: float = 5) -> bool:
             return True
         time.sleep(0.02)
     return False
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> MemoryRun:
-    return MemoryRun(tmp_path)
 
 
 def test_a_folder_is_held_by_one_run_at_a_time(tmp_path: Path) -> None:
@@ -59,7 +61,7 @@ def test_who_waited_gets_a_new_folder_when_the_old_one_was_removed(tmp_path: Pat
     with occupied(run) as folder:
         thread.start()
         time.sleep(0.1)
-        folder.rmdir()
+        shutil.rmtree(folder)
     thread.join()
     assert held.is_set()
     assert (run.work_folder / "mine").exists()
@@ -71,49 +73,60 @@ def test_a_told_run_waits_no_longer(tmp_path: Path) -> None:
         pass
 
 
-def test_the_tool_of_a_dead_worker_is_ended_before_another_starts(run: MemoryRun) -> None:
-    left = subprocess.Popen(
-        ["/bin/sh", "-c", "trap '' INT; sleep 60"], start_new_session=True, cwd=run.work_folder
+def _start(run: MemoryRun, script: str) -> Tool:
+    run.work_folder.mkdir(exist_ok=True)
+    tool = Tool.start(
+        ["/bin/sh", "-c", script], run=run, folder=run.work_folder, environment=run.environment
     )
-    started = psutil.Process(left.pid).create_time()
-    (run.work_folder / RECORD).write_text(f'{{"pid": {left.pid}, "started": {started}}}')
-    end_previous(run.work_folder, run, patience=0.2)
-    assert _gone(left.pid)
-    left.wait()
-    assert "It did not stop: it is killed" in run.text()
+    _wait_for(tool.files / "tool")
+    return tool
 
 
-def test_the_children_of_a_dead_tool_are_ended_too(run: MemoryRun) -> None:
-    child = run.work_folder / "child"
-    tool = subprocess.Popen(
-        ["/bin/sh", "-c", f"sleep 60 & echo $! > {child}.new; mv {child}.new {child}; sleep 60"],
-        start_new_session=True,
+def _is_over(tool: Tool) -> bool:
+    return _gone(int((tool.files / "tool").read_text()))
+
+
+def test_the_tool_of_another_step_is_ended_before_anything_starts(tmp_path: Path) -> None:
+    tool = _start(MemoryRun(tmp_path), "sleep 60")
+    run = MemoryRun(tmp_path, step=2, attempt=2)
+    with occupied(run, keep_tool=True):
+        assert _is_over(tool)
+        assert Tool.left_in(tmp_path) is None
+    assert run.text() == "Stopping the tool of an earlier attempt.\n"
+
+
+def test_the_tool_of_the_attempt_before_is_kept_for_who_can_follow_it(tmp_path: Path) -> None:
+    tool = _start(MemoryRun(tmp_path), "sleep 60")
+    with occupied(MemoryRun(tmp_path, attempt=2), keep_tool=True):
+        assert tool.runs()
+    with occupied(MemoryRun(tmp_path, attempt=2)):
+        assert _is_over(tool)
+
+
+def test_a_holder_that_is_stopped_for_ever_is_killed(tmp_path: Path) -> None:
+    program = textwrap.dedent(
+        f"""
+        import os, signal
+        from pathlib import Path
+        from provisioning.drivers.work_folder import occupied
+        from tests.provisioning.drivers.runs import MemoryRun
+        with occupied(MemoryRun(Path({str(tmp_path)!r}))):
+            Path({str(tmp_path)!r}, "held").touch()
+            os.kill(os.getpid(), signal.SIGSTOP)
+        """
     )
-    _wait_for(child)
-    started = psutil.Process(tool.pid).create_time()
-    (run.work_folder / RECORD).write_text(f'{{"pid": {tool.pid}, "started": {started}}}')
-    tool.kill()
-    tool.wait()
-    end_previous(run.work_folder, run)
-    assert _gone(int(child.read_text()))
-    assert not (run.work_folder / RECORD).exists()
+    zombie = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+    _wait_for(tmp_path / "held")
+    run = MemoryRun(tmp_path, attempt=2)
+    with occupied(run, patience=10):
+        assert zombie.wait(5) == -signal.SIGKILL
+    assert "does not let go of it: it is killed" in run.text()
 
 
-def test_a_dead_tool_that_nobody_has_reaped_is_not_waited_for(run: MemoryRun) -> None:
-    tool = subprocess.Popen(["/bin/sleep", "60"], start_new_session=True)
-    started = psutil.Process(tool.pid).create_time()
-    (run.work_folder / RECORD).write_text(f'{{"pid": {tool.pid}, "started": {started}}}')
-    tool.kill()
-    begin = time.monotonic()
-    end_previous(run.work_folder, run, patience=20)
-    assert time.monotonic() - begin < 5
-    tool.wait()
-
-
-def test_a_process_that_only_has_the_same_number_is_left_alone(run: MemoryRun) -> None:
-    other = subprocess.Popen(["/bin/sleep", "60"], start_new_session=True)
-    (run.work_folder / "tool.json").write_text(f'{{"pid": {other.pid}, "started": 1.0}}')
-    end_previous(run.work_folder, run)
-    assert other.poll() is None
+def test_a_process_that_only_has_the_holders_number_is_left_alone(tmp_path: Path) -> None:
+    other = subprocess.Popen(["/bin/sleep", "60"])
+    (tmp_path / CONTROL_FOLDER).mkdir()
+    (tmp_path / HOLDER_FILE).write_text(f'{{"pid": {other.pid}, "started": 1.0}}')
+    assert holder_of(tmp_path) is None
     other.kill()
     other.wait()

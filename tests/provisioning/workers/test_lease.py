@@ -8,8 +8,10 @@ from django.conf import LazySettings
 from django.db import OperationalError
 from django.db.models import QuerySet
 
+from provisioning.drivers.supervision import LEASE_FILE
 from provisioning.models import Step
 from provisioning.workers.lease import Lease
+from provisioning.workers.run import work_folder
 from provisioning.workers.tasks import claim
 from tests.provisioning.place import new_place
 
@@ -65,3 +67,23 @@ def test_a_lease_that_cannot_be_renewed_is_lost_when_it_ends(
         assert becomes_lost(lease, 3)
         assert time.monotonic() - began >= 0.95
         monkeypatch.undo()
+
+
+def test_a_lease_that_was_lost_for_want_of_the_database_is_not_taken_up_again(
+    step: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Lease(step) as lease:
+        monkeypatch.setattr(lease, "_valid_until", time.monotonic() - 0.01)
+        assert lease.lost()
+        lease._renew_once()
+        assert lease.lost()
+
+
+def test_each_renewal_is_told_to_the_supervisor_of_the_steps_tool(step: Step) -> None:
+    file = work_folder(step) / LEASE_FILE
+    with Lease(step):
+        first = float(file.read_text())
+        end = time.monotonic() + 3
+        while float(file.read_text()) == first and time.monotonic() < end:
+            time.sleep(0.02)
+        assert first < float(file.read_text()) <= time.monotonic() + 1

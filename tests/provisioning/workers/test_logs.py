@@ -156,10 +156,13 @@ def test_lines_are_stored_soon_and_in_order(step: Step, monkeypatch: pytest.Monk
     monkeypatch.setattr(logs, "FLUSH_SECONDS", 0.0)
     log = Log(step, Mask())
     log.add("one\ntw", "stdout", "info")
+    log.flush_if_due()
     assert stored() == "one\n"
 
     log.add("o\n", "stdout", "info")
+    log.flush_if_due()
     log.add("oops\n", "stderr", "error")
+    log.flush_if_due()
 
     chunks = LogChunk.objects.order_by("sequence").values_list("attempt", "sequence", "text")
     assert list(chunks) == [(1, 0, "one\n"), (1, 1, "two\n"), (1, 2, "oops\n")]

@@ -1,23 +1,22 @@
 from __future__ import annotations
 
-import json
+import signal
 import socket
-import subprocess
 from datetime import timedelta
 from typing import Any
 
-import psutil
 import pytest
 from django.db.models.functions import Now
 
-from provisioning.drivers.work_folder import RECORD
+from provisioning.drivers.supervision import Outcome, Tool
 from provisioning.models import AuditEvent, Deployment, Step, Worker
 from provisioning.queue import doorbell
 from provisioning.services.deployments import end
 from provisioning.workers.run import work_folder
 from provisioning.workers.runner import run_step
-from provisioning.workers.sweeper import MOST_ATTEMPTS, sweep
+from provisioning.workers.sweeper import MOST_LOSSES, sweep
 from provisioning.workers.tasks import claim, work
+from tests.provisioning.drivers.runs import MemoryRun
 from tests.provisioning.place import Place
 
 ONE = "  db:\n    type: part\n"
@@ -57,11 +56,11 @@ def test_a_step_whose_lease_is_over_can_be_claimed_again(place: Place, rung: lis
 
     stored = Step.objects.get(pk=step.pk)
     assert (stored.status, stored.attempt, rung[-1]) == ("pending", 1, "default")
-    event = AuditEvent.objects.get(action="step.pending", old_status="running")
-    assert event.reason == "The lease of attempt 1 was lost."
+    event = AuditEvent.objects.get(action="step.recovering", old_status="running")
+    assert event.reason == "Attempt 1 was lost with its worker."
     again = claim("default")
     assert again is not None
-    assert again.attempt == 2
+    assert (again.attempt, again.losses) == (2, 1)
 
 
 def test_a_step_whose_lease_holds_is_left(place: Place) -> None:
@@ -101,49 +100,76 @@ def test_a_step_of_another_host_is_recovering_until_its_tool_must_have_stopped(
     assert Step.objects.get(pk=step.pk).status == "pending"
 
 
-@pytest.mark.parametrize("ends", [True, False])
-def test_a_step_of_this_host_is_recovering_while_its_tool_may_stop(
-    place: Place, ends: bool
-) -> None:
+def of_here(place: Place, **fields: Any) -> Step:
+    """Return a running step of this host with a lease that holds."""
     here = Worker.objects.create(host=socket.gethostname(), pid=1, last_seen_at=Now())
-    step = lost(place, worker=here)
-    folder = work_folder(step)
-    folder.mkdir(parents=True)
-    tool = subprocess.Popen(["/bin/sleep", "60"])
-    record = {"pid": tool.pid, "started": psutil.Process(tool.pid).create_time()}
-    (folder / RECORD).write_text(json.dumps(record))
-    try:
-        for _ in range(2):
-            sweep()
-            assert Step.objects.get(pk=step.pk).status == "recovering"
-            assert claim("default") is None
-        if not ends:  # the next attempt will kill it
-            Step.objects.filter(pk=step.pk).update(lease_until=Now() - timedelta(seconds=1))
-            sweep()
-            assert Step.objects.get(pk=step.pk).status == "pending"
-    finally:
-        tool.kill()
-        tool.wait()
+    place.submit(ONE)
+    step = claim("default")
+    assert step is not None
+    Step.objects.filter(pk=step.pk).update(worker=here, **fields)
+    return step
+
+
+def test_a_step_whose_process_died_on_this_host_need_not_wait_for_the_lease(place: Place) -> None:
+    step = of_here(place, process="1 1.0")
 
     sweep()
+
     assert Step.objects.get(pk=step.pk).status == "pending"
+    again = claim("default")
+    assert again is not None
+    assert again.attempt == 2
+
+
+def test_a_step_whose_process_lives_on_this_host_is_left(place: Place) -> None:
+    step = of_here(place)
+
+    sweep()
+
+    assert Step.objects.get(pk=step.pk).status == "running"
+
+
+def test_a_lost_step_is_kept_for_its_host_while_its_tool_may_run(place: Place) -> None:
+    step = of_here(place, process="1 1.0")
+    sweep()
+    Worker.objects.update(host="another.example")
+
+    assert claim("default") is None
+
+    Step.objects.filter(pk=step.pk).update(lease_until=Now() - timedelta(seconds=1))
+    assert claim("default") is not None
 
 
 def test_a_step_that_was_lost_too_often_fails_and_blocks(place: Place) -> None:
-    step = lost(place, attempt=MOST_ATTEMPTS)
+    step = lost(place, losses=MOST_LOSSES - 1)
 
     sweep()
 
     stored = Step.objects.get(pk=step.pk)
     assert (stored.status, stored.error) == (
         "failed",
-        (
-            f"It was given up: {MOST_ATTEMPTS} attempts in a row ended with the worker's death or "
-            "silence."
-        ),
+        f"It was given up: {MOST_LOSSES} attempts ended with the worker's death or silence.",
     )
     assert Deployment.objects.get().status == "failed"
     assert place.states() == {DB: "failed"}
+
+
+def test_a_step_that_is_given_up_fails_once_its_tool_has_stopped(place: Place) -> None:
+    step = lost(place, losses=MOST_LOSSES - 1)
+    folder = work_folder(step)
+    folder.mkdir(parents=True)
+    tool = Tool.start(
+        ["/bin/sleep", "60"], run=MemoryRun(folder), folder=folder, environment={"PATH": "/bin"}
+    )
+
+    sweep()
+    assert Step.objects.get(pk=step.pk).status == "recovering"
+
+    while not tool.wait(0.1):
+        pass
+    sweep()
+    assert Step.objects.get(pk=step.pk).status == "failed"
+    assert tool.outcome() == Outcome(-signal.SIGINT, "lease lost")
 
 
 def test_a_deployment_that_nobody_ended_is_ended(

@@ -1,0 +1,376 @@
+"""Run one tool for a `Run` so that neither it nor the worker can be left in the dark.
+
+The tool runs under `supervisor.py`, a process of its own that outlives the worker, and writes to
+files, never to pipes: a pipe would kill it when the worker dies. All that is known of a tool stands in
+files of its folder, so another worker of the same machine can follow a tool that a dead one started.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import psutil
+
+from provisioning.drivers import supervisor
+from provisioning.drivers.base import DriverError, LeaseLostError, Run
+
+TICK_SECONDS = 0.02
+LONGEST_LINE = 16 * 1024 * 1024
+GRACE_SECONDS: dict[str, float] = {
+    "cancelled": 600.0,
+    supervisor.TIMED_OUT: 600.0,
+    supervisor.LEASE_LOST: supervisor.LEASE_GRACE_SECONDS,
+}
+STREAMS = ("stdout", "stderr")
+CONTROL_FOLDER = ".run"
+LEASE_FILE = f"{CONTROL_FOLDER}/lease"
+MARK = "CONDUCTOR_RUN"
+"""The variable by which the processes of a tool are known; it holds the tool's folder."""
+
+_ESCAPE_SEQUENCE = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
+)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Say how the tool ended: its exit code and, if it was told to stop, why."""
+
+    exit_code: int
+    stopped: str | None
+
+
+class ToolLostError(DriverError):
+    """Say that a tool was interrupted for want of a worker or killed with its supervisor."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, permanent=False)
+
+
+def printable(text: str) -> str:
+    """Return the text without escape sequences and control characters other than tab and newline."""
+    return _CONTROL.sub("", _ESCAPE_SEQUENCE.sub("", text.replace("\r\n", "\n")))
+
+
+def supervise(
+    arguments: Sequence[str],
+    *,
+    run: Run,
+    folder: Path,
+    environment: Mapping[str, str],
+    on_line: Callable[[str, str], None] | None = None,
+    on_tick: Callable[[], None] | None = None,
+    stdin: Path | None = None,
+    grace: Mapping[str, float] | None = None,
+) -> Outcome:
+    """Start a tool in the folder and follow it until it has ended; see `Tool.start` and `follow`."""
+    tool = Tool.start(arguments, run=run, folder=folder, environment=environment, stdin=stdin)
+    return follow(tool, run=run, on_line=on_line, on_tick=on_tick, grace=grace)
+
+
+class Tool:
+    """Know one run of a tool by the files of its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files = folder / CONTROL_FOLDER
+        self._supervisor: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def start(
+        cls,
+        arguments: Sequence[str],
+        *,
+        run: Run,
+        folder: Path,
+        environment: Mapping[str, str],
+        stdin: Path | None = None,
+    ) -> Tool:
+        """Start a tool under a supervisor; its output is read from the beginning by `follow`."""
+        tool = cls(folder)
+        tool.files.mkdir(mode=0o700, exist_ok=True)
+        for name in ("tool", "told", "end", "orders"):
+            (tool.files / name).unlink(missing_ok=True)
+        (tool.files / "owner").write_text(_owner(run.step, run.attempt))
+        if run.deadline is not None:
+            tool.order("deadline", str(run.deadline), GRACE_SECONDS[supervisor.TIMED_OUT])
+        lock = tool._lock_file()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        sinks = [_sink(tool.files / f"{stream}.log") for stream in STREAMS]
+        try:
+            with open(stdin or os.devnull, "rb") as source:
+                tool._supervisor = subprocess.Popen(
+                    [
+                        sys.executable, "-I", "-S", supervisor.__file__,
+                        str(tool.files), str(run.work_folder / LEASE_FILE), str(lock), *arguments,
+                    ],
+                    cwd=folder,
+                    env={**environment, MARK: str(folder)},
+                    stdin=source,
+                    stdout=sinks[0],
+                    stderr=sinks[1],
+                    pass_fds=[lock],
+                    start_new_session=True,
+                )  # fmt: skip
+        except OSError as error:
+            message = f"{arguments[0]} could not be started: {error.strerror}."
+            raise DriverError(message, permanent=True) from error
+        finally:
+            for descriptor in (lock, *sinks):
+                os.close(descriptor)
+        return tool
+
+    @classmethod
+    def left_in(cls, folder: Path) -> Tool | None:
+        """Return the tool that was started last in a folder and not heard to its end, if any."""
+        return cls(folder) if (folder / CONTROL_FOLDER / "owner").exists() else None
+
+    def was_started_before(self, run: Run) -> bool:
+        """Tell whether the attempt just before this one started, or followed, the tool."""
+        return self._read("owner") == _owner(run.step, run.attempt - 1)
+
+    def take_over(self, run: Run) -> None:
+        """Make this run's attempt the one that follows the tool."""
+        (self.files / "owner").write_text(_owner(run.step, run.attempt))
+
+    def runs(self) -> bool:
+        """Tell whether its supervisor lives; the tool and all it started end before that does."""
+        lock = self._lock_file()
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long at most; return whether the supervisor has ended."""
+        process = self._supervisor
+        if process is None:
+            if self.runs():
+                time.sleep(seconds)
+            return not self.runs()
+        if not hasattr(os, "pidfd_open"):
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(seconds)
+            return process.returncode is not None
+        if process.returncode is None:
+            descriptor = os.pidfd_open(process.pid)
+            try:
+                if not select.select([descriptor], [], [], seconds)[0]:
+                    return False
+            finally:
+                os.close(descriptor)
+            process.wait()
+        return True
+
+    def order(self, word: str, what: str, grace: float) -> None:
+        """Write what the supervisor obeys; `stop` comes after a `deadline` and in its place."""
+        temporary = self.files / "orders.new"
+        temporary.write_text(f"{word}\t{what}\t{grace}\n")
+        temporary.replace(self.files / "orders")
+
+    def outcome(self) -> Outcome | None:
+        """Return how the tool ended, or None if it runs or nobody was there to see its end."""
+        end = self._read("end")
+        return Outcome(int(end), self._read("told") or None) if end else None
+
+    def end(self, run: Run, *, patience: float = supervisor.LEASE_GRACE_SECONDS) -> None:
+        """Stop the tool if it still runs, and leave no process of it behind.
+
+        It is told once, by its supervisor or by that one's death, and killed after `patience` seconds.
+        """
+        if self.runs():
+            run.log("Stopping the tool of an earlier attempt.\n", level="warning")
+            self.order("stop", supervisor.LEASE_LOST, patience)
+            while not self.wait(TICK_SECONDS):
+                pass
+        elif not self._read("end"):
+            self._end_without_supervisor(run, patience)
+
+    def forget(self) -> None:
+        """Say that the tool has been heard to its end, so that no other attempt follows it."""
+        (self.files / "owner").unlink(missing_ok=True)
+
+    def _end_without_supervisor(self, run: Run, patience: float) -> None:
+        end = time.monotonic() + patience
+        leader = int(self._read("tool") or 0)
+        while any(process.pid == leader for process in self._processes()):
+            if time.monotonic() >= end:
+                run.log("The tool did not stop: it is killed.\n", level="warning")
+                break
+            time.sleep(TICK_SECONDS)
+        while left := self._processes():
+            for process in left:
+                with suppress(psutil.Error):
+                    process.kill()
+            time.sleep(TICK_SECONDS)
+
+    def _processes(self) -> list[psutil.Process]:
+        """Find the running processes that have the tool's mark."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):
+                if process.environ().get(MARK) == str(self.folder) and _runs(process):
+                    found.append(process)
+        return found
+
+    def _lock_file(self) -> int:
+        return os.open(self.files / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+
+    def _read(self, name: str) -> str:
+        try:
+            return (self.files / name).read_text()
+        except FileNotFoundError:
+            return ""
+
+
+def follow(
+    tool: Tool,
+    *,
+    run: Run,
+    on_line: Callable[[str, str], None] | None = None,
+    on_tick: Callable[[], None] | None = None,
+    grace: Mapping[str, float] | None = None,
+) -> Outcome:
+    """Hear a tool from the beginning of its output to its end, and leave no process of it behind.
+
+    `on_line(stream, line)` gets each line of output (default: `run.log`); `on_tick` is called every
+    20 ms and once after the end. When the run must stop, the supervisor is ordered to tell the tool,
+    with `grace` seconds (by reason) before it is killed. Raises ToolLostError if the tool could not do
+    its work for want of those two, and whatever a callback raised, once the tool has ended; a run that
+    has lost its lease leaves the tool to its supervisor and to whoever has the step now, and raises
+    LeaseLostError at once.
+    """
+    following = _Following(
+        tool,
+        run,
+        on_line or (lambda stream, line: run.log(printable(line) + "\n", stream=stream)),
+        on_tick or (lambda: None),
+        {**GRACE_SECONDS, **(grace or {})},
+    )
+    try:
+        return following.to_the_end()
+    finally:
+        following.close()
+
+
+class _Following:
+    def __init__(
+        self,
+        tool: Tool,
+        run: Run,
+        on_line: Callable[[str, str], None],
+        on_tick: Callable[[], None],
+        grace: Mapping[str, float],
+    ) -> None:
+        self.tool, self.run = tool, run
+        self.on_line, self.on_tick, self.grace = on_line, on_tick, grace
+        self.told = False
+        self.failure: Exception | None = None
+        self.tails = {stream: Tail(tool.files / f"{stream}.log") for stream in STREAMS}
+
+    def to_the_end(self) -> Outcome:
+        while not self.tool.wait(TICK_SECONDS):
+            self._look()
+            self._stop_if_told()
+        self.tool.end(self.run)
+        self._look(last=True)
+        self.tool.forget()
+        if self.failure is not None:
+            raise self.failure
+        outcome = self.tool.outcome()
+        if outcome is None:
+            raise ToolLostError("The tool's supervisor was killed.")
+        if outcome.exit_code and outcome.stopped == supervisor.LEASE_LOST:
+            raise ToolLostError("The tool was interrupted when its worker was lost.")
+        return outcome
+
+    def close(self) -> None:
+        for tail in self.tails.values():
+            tail.close()
+
+    def _look(self, *, last: bool = False) -> None:
+        """Pass on output and tick; after a failure the tool is stopped and heard out in silence."""
+        try:
+            for stream, tail in self.tails.items():
+                for line in tail.lines(last=last):
+                    if self.failure is None:
+                        self.on_line(stream, line)
+            self.on_tick()
+        except LeaseLostError:
+            self.tool.order("stop", supervisor.LEASE_LOST, self.grace[supervisor.LEASE_LOST])
+            raise
+        except Exception as error:
+            self.failure = self.failure or error
+
+    def _stop_if_told(self) -> None:
+        reason = self.run.should_stop()
+        if reason is None and self.run.deadline is not None:
+            reason = supervisor.TIMED_OUT if time.monotonic() >= self.run.deadline else None
+        if reason == supervisor.LEASE_LOST:
+            raise LeaseLostError("The lease was lost while the tool ran.")
+        if reason is None and self.failure is not None:
+            reason = "cancelled"
+        if reason is not None and not self.told:
+            self.told = True
+            self.tool.order("stop", reason, self.grace[reason])
+
+
+class Tail:
+    """Read a growing file of output line by line."""
+
+    def __init__(self, path: Path) -> None:
+        self._source: BinaryIO = path.open("rb")
+        self._rest = b""
+        self._dropped = 0
+
+    def lines(self, *, last: bool = False) -> Iterator[str]:
+        """Yield the complete lines since the last call, and with `last` an unfinished one too."""
+        while chunk := self._source.read(1024 * 1024):
+            *complete, self._rest = (self._rest + chunk).split(b"\n")
+            for line in complete:
+                yield self._text(line)
+            if len(self._rest) > LONGEST_LINE:
+                self._dropped += len(self._rest)
+                self._rest = b""
+        if last and (self._rest or self._dropped):
+            yield self._text(self._rest)
+            self._rest = b""
+
+    def _text(self, line: bytes) -> str:
+        text = line.decode("utf-8", "replace")
+        if self._dropped:
+            text = f"[a line too long for the log: {self._dropped + len(line)} bytes left out]"
+            self._dropped = 0
+        return text
+
+    def close(self) -> None:
+        """Close the file."""
+        self._source.close()
+
+
+def _sink(path: Path) -> int:
+    return os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND, 0o600)
+
+
+def _owner(step: int, attempt: int) -> str:
+    return f"step {step} attempt {attempt}"
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Tell whether a process runs; one that nobody has reaped yet is dead as well."""
+    return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
