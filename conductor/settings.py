@@ -192,6 +192,7 @@ CONDUCTOR_LEASE_SECONDS = environment.integer("CONDUCTOR_LEASE_SECONDS", 20, min
 CONDUCTOR_APPROVAL_DAYS = environment.integer("CONDUCTOR_APPROVAL_DAYS", 7, minimum=1, maximum=365)
 CONDUCTOR_TERRAFORM = environment.text("CONDUCTOR_TERRAFORM", "terraform")
 environment.leave("CONDUCTOR_TERRAFORM_CONFIG", "CONDUCTOR_FAKE_LEDGER", "CONDUCTOR_SECRETS_DIR")
+environment.leave("CONDUCTOR_SANDBOX", "CONDUCTOR_SANDBOX_PATHS")
 CONDUCTOR_WORK_DIR = Path(environment.text("CONDUCTOR_WORK_DIR", str(VAR_DIR / "work"))).absolute()
 CONDUCTOR_CATALOG = Path(
     environment.text("CONDUCTOR_CATALOG", str(BASE_DIR / "catalog"))

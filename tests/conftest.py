@@ -31,6 +31,8 @@ TOOLS: dict[str, tuple[Callable[[], str | None], str]] = {
 
 
 def pytest_configure() -> None:
+    # Most modules under test note what they do in a file outside of their work folder.
+    os.environ.setdefault("CONDUCTOR_SANDBOX", "none")
     # Slow hashing protects real passwords; here it would only take a second per test.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 

@@ -141,6 +141,7 @@ class _Command:
             folder=self.folder,
             environment=environment,
             stdin=question,
+            readable=[self.resource.content],
         )
 
     def _follow(self, tool: Tool) -> str:

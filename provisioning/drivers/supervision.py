@@ -12,7 +12,6 @@ import os
 import re
 import select
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,7 +21,7 @@ from typing import BinaryIO
 
 import psutil
 
-from provisioning.drivers import supervisor
+from provisioning.drivers import sandbox, supervisor
 from provisioning.drivers.base import DriverError, LeaseLostError, Run
 
 TICK_SECONDS = 0.02
@@ -72,11 +71,19 @@ def supervise(
     environment: Mapping[str, str],
     on_line: Callable[[str, str], None] | None = None,
     on_tick: Callable[[], None] | None = None,
-    stdin: Path | None = None,
     grace: Mapping[str, float] | None = None,
+    readable: Sequence[Path] = (),
+    writable: Sequence[Path] = (),
 ) -> Outcome:
     """Start a tool in the folder and follow it until it has ended; see `Tool.start` and `follow`."""
-    tool = Tool.start(arguments, run=run, folder=folder, environment=environment, stdin=stdin)
+    tool = Tool.start(
+        arguments,
+        run=run,
+        folder=folder,
+        environment=environment,
+        readable=readable,
+        writable=writable,
+    )
     return follow(tool, run=run, on_line=on_line, on_tick=on_tick, grace=grace)
 
 
@@ -97,8 +104,13 @@ class Tool:
         folder: Path,
         environment: Mapping[str, str],
         stdin: Path | None = None,
+        readable: Sequence[Path] = (),
+        writable: Sequence[Path] = (),
     ) -> Tool:
-        """Start a tool under a supervisor; its output is read from the beginning by `follow`."""
+        """Start a tool under a supervisor, both in a sandbox; `follow` reads what it says.
+
+        `readable` and `writable` name what the tool needs to see besides the folder.
+        """
         tool = cls(folder)
         tool.files.mkdir(mode=0o700, exist_ok=True)
         for name in ("tool", "told", "end", "orders"):
@@ -109,13 +121,20 @@ class Tool:
         lock = tool._lock_file()
         fcntl.flock(lock, fcntl.LOCK_EX)
         sinks = [_sink(tool.files / f"{stream}.log") for stream in STREAMS]
+        lease = run.work_folder / LEASE_FILE
+        words = sandbox.find_sandbox(run.work_folder).wrap(
+            [
+                sandbox.python(), "-I", "-S", supervisor.__file__,
+                str(tool.files), str(lease), str(lock), *arguments,
+            ],
+            folder=folder,
+            readable=[*readable, Path(supervisor.__file__), *([lease] if lease.exists() else [])],
+            writable=writable,
+        )  # fmt: skip
         try:
             with open(stdin or os.devnull, "rb") as source:
                 tool._supervisor = subprocess.Popen(
-                    [
-                        sys.executable, "-I", "-S", supervisor.__file__,
-                        str(tool.files), str(run.work_folder / LEASE_FILE), str(lock), *arguments,
-                    ],
+                    words,
                     cwd=folder,
                     env={**environment, MARK: str(folder)},
                     stdin=source,
@@ -123,7 +142,7 @@ class Tool:
                     stderr=sinks[1],
                     pass_fds=[lock],
                     start_new_session=True,
-                )  # fmt: skip
+                )
         except OSError as error:
             message = f"{arguments[0]} could not be started: {error.strerror}."
             raise DriverError(message, permanent=True) from error
@@ -159,14 +178,15 @@ class Tool:
     def wait(self, seconds: float) -> bool:
         """Wait so long at most; return whether the supervisor has ended."""
         process = self._supervisor
-        if process is None:
+        if process is None or process.poll() is not None:
+            # Another worker's, or in a sandbox whose outermost process was killed.
             if self.runs():
                 time.sleep(seconds)
             return not self.runs()
         if not hasattr(os, "pidfd_open"):
             with suppress(subprocess.TimeoutExpired):
                 process.wait(seconds)
-            return process.returncode is not None
+            return process.returncode is not None and not self.runs()
         if process.returncode is None:
             descriptor = os.pidfd_open(process.pid)
             try:
@@ -175,7 +195,7 @@ class Tool:
             finally:
                 os.close(descriptor)
             process.wait()
-        return True
+        return not self.runs()
 
     def order(self, word: str, what: str, grace: float) -> None:
         """Write what the supervisor obeys; `stop` comes after a `deadline` and in its place."""
@@ -193,31 +213,37 @@ class Tool:
 
         It is told once, by its supervisor or by that one's death, and killed after `patience` seconds.
         """
+        if self._read("end") and not self.runs():
+            return
         if self.runs():
             run.log("Stopping the tool of an earlier attempt.\n", level="warning")
             self.order("stop", supervisor.LEASE_LOST, patience)
-            while not self.wait(TICK_SECONDS):
-                pass
-        elif not self._read("end"):
-            self._end_without_supervisor(run, patience)
+        until = time.monotonic() + patience
+        while self.runs() or self._tool_itself():
+            if time.monotonic() >= until:
+                run.log("The tool did not stop: it is killed.\n", level="warning")
+                break
+            time.sleep(TICK_SECONDS)
+        if not self._read("end"):
+            self._kill_what_is_left()
 
     def forget(self) -> None:
         """Say that the tool has been heard to its end, so that no other attempt follows it."""
         (self.files / "owner").unlink(missing_ok=True)
 
-    def _end_without_supervisor(self, run: Run, patience: float) -> None:
-        end = time.monotonic() + patience
-        leader = int(self._read("tool") or 0)
-        while any(process.pid == leader for process in self._processes()):
-            if time.monotonic() >= end:
-                run.log("The tool did not stop: it is killed.\n", level="warning")
-                break
-            time.sleep(TICK_SECONDS)
+    def _kill_what_is_left(self) -> None:
         while left := self._processes():
             for process in left:
                 with suppress(psutil.Error):
                     process.kill()
             time.sleep(TICK_SECONDS)
+
+    def _tool_itself(self) -> bool:
+        """Tell whether the tool lives, if its supervisor did not see its end."""
+        leader = self._read("tool")
+        return not self._read("end") and any(
+            _own_number(process) == leader for process in self._processes()
+        )
 
     def _processes(self) -> list[psutil.Process]:
         """Find the running processes that have the tool's mark."""
@@ -369,6 +395,15 @@ def _sink(path: Path) -> int:
 
 def _owner(step: int, attempt: int) -> str:
     return f"step {step} attempt {attempt}"
+
+
+def _own_number(process: psutil.Process) -> str:
+    """Return a process's id in its own namespace, which a sandbox may have given it."""
+    with suppress(OSError), open(f"/proc/{process.pid}/status") as file:
+        for line in file:
+            if line.startswith("NSpid:"):
+                return line.split()[-1]
+    return str(process.pid)
 
 
 def _runs(process: psutil.Process) -> bool:

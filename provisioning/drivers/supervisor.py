@@ -5,7 +5,8 @@
 It stands between a worker and its tool so that the worker may die, be upgraded or be replaced while
 the tool goes on. It has a session of its own, needs no database and imports little, because every run
 of a tool pays for its start. LOCK is an inherited descriptor of a locked file: the lock tells others,
-for as long as this process lives, that a tool may run here. Worker and supervisor speak through files:
+for as long as this process lives, that a tool may run here. FOLDER lies in the tool's own folder.
+Worker and supervisor speak through files:
 
 | file           | written by | holds |
 |----------------|------------|-------|
@@ -51,6 +52,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Start the tool, obey until it has ended, sweep up after it and tell how it ended."""
+        os.chdir(os.path.dirname(self.folder))
         linux = sys.platform == "linux"
         library = ctypes.CDLL(None) if linux else None
         if library is not None:

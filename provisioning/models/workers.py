@@ -16,6 +16,9 @@ class Worker(models.Model):
     version = models.CharField(max_length=50, blank=True)
     queues = models.JSONField(default=list)
     tools = models.JSONField(default=dict, help_text="{tool: version} found on this host.")
+    sandbox = models.CharField(
+        max_length=30, blank=True, help_text="In what its tools are shut off from the host."
+    )
     started_at = models.DateTimeField(auto_now_add=True)
     last_seen_at = models.DateTimeField()
     stopped_at = models.DateTimeField(null=True, blank=True)

@@ -8,12 +8,14 @@ import socket
 import tomllib
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 
 import psutil
 from django.conf import settings
 from django.db.models.functions import Now
 
 from provisioning.drivers import driver_names, get_driver
+from provisioning.drivers.sandbox import find_sandbox
 from provisioning.models.workers import Worker
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class Heartbeat:
             "version": _version(),
             "queues": list(queues),
             "tools": installed_tools(),
+            "sandbox": str(find_sandbox(Path(settings.CONDUCTOR_WORK_DIR) / "any")),
             "stopped_at": None,
         }
 
@@ -62,6 +65,11 @@ class Heartbeat:
         """Return the tools of this host, `{tool: version}`."""
         tools: dict[str, str] = self._said["tools"]  # type: ignore[assignment]
         return tools
+
+    @property
+    def sandbox(self) -> str:
+        """Return in what the tools are shut off on this host."""
+        return str(self._said["sandbox"])
 
     def register(self) -> None:
         """Store the row, and make it the current worker of this process and those it forks."""

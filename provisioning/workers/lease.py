@@ -80,7 +80,7 @@ class Lease:
     def _tell_supervisor(self) -> None:
         """Write until when the step is held, always as many bytes, so that a full disk is no reason to stop."""
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._file, os.O_CREAT | os.O_WRONLY, 0o600)
+        descriptor = os.open(self._file, os.O_CREAT | os.O_WRONLY, 0o644)
         try:
             os.pwrite(descriptor, f"{self._valid_until:020.3f}\n".encode(), 0)
         finally:

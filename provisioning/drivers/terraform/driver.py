@@ -27,6 +27,7 @@ from provisioning.drivers.terraform.installation import (
     find_installation,
     initialised_module,
     installation,
+    seen_by_tool,
     tool_environment,
     tool_name,
 )
@@ -89,9 +90,10 @@ class _Application:
         self.tool = installation()
         self.folder = run.work_folder
         self.cache_folder = self.folder.parent.parent / "terraform-init"
-        self.cache_folder.mkdir(mode=0o700, exist_ok=True)
+        self.cache_folder.mkdir(mode=0o711, exist_ok=True)
         self.shipper = Shipper(run, self.folder)
         self.environment: dict[str, str] = {}
+        self.readable: list[Path] = []
 
     def apply(self) -> State:
         self._mask_params()
@@ -171,6 +173,7 @@ class _Application:
         module.copy_to(self.folder)
         write_private(self.folder / VALUES_FILE, self._values(module.variables))
         self.environment = tool_environment(self.run, self.cache_folder)
+        self.readable = [module.folder, *seen_by_tool(self.tool, self.environment)]
         if not module.has_providers:
             # The tool alone needs little memory; collecting it is a quarter of a short run's time.
             self.environment.setdefault("GOGC", "400")
@@ -179,7 +182,13 @@ class _Application:
         arguments = [
             self.tool.binary, *words, "-input=false", "-json", f"-var-file={VALUES_FILE}",
         ]  # fmt: skip
-        return Tool.start(arguments, run=self.run, folder=self.folder, environment=self.environment)
+        return Tool.start(
+            arguments,
+            run=self.run,
+            folder=self.folder,
+            environment=self.environment,
+            readable=self.readable,
+        )
 
     def _is_as_wanted(self) -> bool:
         """Look, after an earlier attempt was lost, at what is really there and at what is left to do.

@@ -127,9 +127,20 @@ def tool_environment(run: Run, cache_folder: Path) -> dict[str, str]:
     }
 
 
+def seen_by_tool(tool: Installation, environment: Mapping[str, str]) -> list[Path]:
+    """Return what the tool has to read besides its module: its binary and its configuration."""
+    configuration = Path(environment["TF_CLI_CONFIG_FILE"])
+    return [
+        Path(tool.binary).resolve(),
+        Path(tool.binary),
+        *([configuration] if configuration.exists() else []),
+    ]
+
+
 def _write_config(path: Path) -> None:
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
         file.write("disable_checkpoint = true\n")
+        os.fchmod(file.fileno(), 0o644)
     Path(file.name).replace(path)
 
 
@@ -149,6 +160,7 @@ def initialised_module(
 
 def _initialise(resource: DriverInput, run: Run, tool: Installation, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="init-") as name:
+        Path(name).chmod(0o711)
         folder = Path(name) / "module"
         shutil.copytree(resource.content, folder, symlinks=True, ignore=_NOT_COPIED)
         variables = sorted(declared_variables(folder))
@@ -156,7 +168,18 @@ def _initialise(resource: DriverInput, run: Run, tool: Installation, target: Pat
         logs = Path(name) / "logs"
         logs.mkdir()
         _run_init(run, tool, folder, logs, tool_environment(run, target.parent))
+        _let_all_read(folder)
         folder.rename(target)
+
+
+def _let_all_read(folder: Path) -> None:
+    """Let the users as whom the tools of other resources run read an initialised module."""
+    for parent, _, files in os.walk(folder):
+        os.chmod(parent, 0o755)  # noqa: S103 -- it holds no secret: those are values, not code
+        for name in files:
+            path = Path(parent, name)
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | 0o444 | (0o111 if os.access(path, os.X_OK) else 0))
 
 
 def _run_init(
@@ -171,7 +194,15 @@ def _run_init(
             errors.append(text.strip(" │╷╵"))
 
     arguments = [tool.binary, f"-chdir={folder}", "init", "-input=false", "-no-color"]
-    outcome = supervise(arguments, run=run, folder=logs, environment=environment, on_line=heard)
+    outcome = supervise(
+        arguments,
+        run=run,
+        folder=logs,
+        environment=environment,
+        on_line=heard,
+        readable=seen_by_tool(tool, environment),
+        writable=[folder],
+    )
     if outcome.stopped and outcome.exit_code:
         raise StoppedError(f"The run was {outcome.stopped} during `init`.", outcome.stopped)
     if outcome.exit_code:

@@ -79,7 +79,7 @@ class Command(BaseCommand):
         tools = ", ".join(f"{tool} {version}" for tool, version in heart.tools.items()) or "none"
         self.stdout.write(
             f"Worker {os.getpid()} on {socket.gethostname()}: queues {', '.join(queues)}; "
-            f"{processes} processes each; tools: {tools}."
+            f"{processes} processes each; tools: {tools}; sandbox: {heart.sandbox}."
         )
         self.stdout.flush()
         try:

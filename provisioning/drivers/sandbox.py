@@ -1,0 +1,192 @@
+"""Shut a tool off from what is not its business: other folders, processes, users and privileges.
+
+The tool and its supervisor run in one sandbox, so that the supervisor is the tool's parent in every
+respect. Which one is the first of these that works on this host:
+
+* `bubblewrap`: the tool sees its work folder, the system's programs and what its driver shows it, in
+  a process namespace of its own; the network stays.
+* `setpriv`: it gains no privileges by whatever it starts, and runs within resource limits (as in
+  bubblewrap); it sees what its user may see.
+
+Where the worker is root, the tool runs as a user of its own, one for each resource, without
+capabilities. CONDUCTOR_SANDBOX chooses one by name or turns it off (`none`); CONDUCTOR_SANDBOX_PATHS
+names more paths to show, separated by colons, those ending in `=rw` to write in as well.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from provisioning.drivers.base import DriverError
+
+BUBBLEWRAP, SETPRIV, NONE, AUTO = "bubblewrap", "setpriv", "none", "auto"
+KINDS = (AUTO, BUBBLEWRAP, SETPRIV, NONE)
+
+FIRST_USER, USERS = 60600, 500
+"""Ids that neither Debian nor systemd gives to anybody (systemd, "Users, Groups, UIDs and GIDs")."""
+
+LIMITS = {"core": 0, "nofile": 8192, "fsize": 8 * 1024**3}
+"""Most of each for a tool: core dumps and files in bytes, open files."""
+MOST_PROCESSES = 2048
+"""Most processes of a tool's own user."""
+
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_CONFIGURATION = (
+    "/etc/alternatives", "/etc/ca-certificates", "/etc/group", "/etc/hosts", "/etc/ld.so.cache",
+    "/etc/localtime", "/etc/nsswitch.conf", "/etc/passwd", "/etc/pki", "/etc/resolv.conf",
+    "/etc/ssl",
+)  # fmt: skip
+_TRIAL = "open('tried', 'w').close()"
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """Wrap a command line, for one kind of sandbox."""
+
+    kind: str
+    own_user: bool
+
+    def __str__(self) -> str:
+        return f"{self.kind}, own user" if self.own_user else self.kind
+
+    def wrap(
+        self,
+        arguments: Sequence[str],
+        *,
+        folder: Path,
+        readable: Sequence[Path] = (),
+        writable: Sequence[Path] = (),
+    ) -> list[str]:
+        """Return the words that run the arguments shut off, and give the user what it writes in.
+
+        `folder` is the tool's own; `readable` and `writable` name what else it needs to see.
+        """
+        if self.kind == NONE:
+            return list(arguments)
+        more, more_writable = _chosen_paths()
+        writable = [folder, *writable]
+        if self.own_user:
+            for path in writable:
+                _give(path, user_of(folder))
+        words = self._privileges(user_of(folder) if self.own_user else None)
+        if self.kind == BUBBLEWRAP:
+            seen = [*readable, *more, Path(sys.base_prefix)]
+            words = [*_bubblewrap(seen, [*more_writable, *writable], folder), *words]
+        return [*words, *arguments]
+
+    def _privileges(self, user: int | None) -> list[str]:
+        words = ["setpriv", "--no-new-privs"]
+        limits = dict(LIMITS)
+        if user is not None:
+            words += ["--reuid", str(user), "--regid", str(user), "--clear-groups"]
+            words += ["--bounding-set=-all", "--inh-caps=-all"]
+            limits["nproc"] = MOST_PROCESSES
+        return [
+            *words,
+            "--",
+            "prlimit",
+            *(f"--{name}={most}" for name, most in limits.items()),
+            "--",
+        ]
+
+
+def user_of(folder: Path) -> int:
+    """Return the id of the user as whom the tools in a folder run, the same each time."""
+    return FIRST_USER + zlib.crc32(os.fsencode(folder)) % USERS
+
+
+def find_sandbox(work_folder: Path) -> Sandbox:
+    """Return the sandbox for tools below a folder; raise DriverError if the one asked for fails."""
+    return _find(os.environ.get("CONDUCTOR_SANDBOX") or AUTO, work_folder.parent)
+
+
+@cache
+def _find(wanted: str, parent: Path) -> Sandbox:
+    if wanted not in KINDS:
+        message = f"CONDUCTOR_SANDBOX must be one of {', '.join(KINDS)}, and is {wanted!r}."
+        raise DriverError(message, permanent=True)
+    kinds = [BUBBLEWRAP, SETPRIV] if wanted == AUTO else [wanted]
+    for kind in kinds:
+        for own_user in (True, False) if os.geteuid() == 0 and kind != NONE else (False,):
+            sandbox = Sandbox(kind, own_user)
+            if kind == NONE or _works(sandbox, parent):
+                return sandbox
+    if wanted != AUTO:
+        raise DriverError(
+            f"CONDUCTOR_SANDBOX is {wanted}, which does not work on this worker's host.",
+            permanent=True,
+        )
+    return Sandbox(NONE, own_user=False)
+
+
+def _works(sandbox: Sandbox, parent: Path) -> bool:
+    parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix="sandbox-") as name:
+        folder = Path(name)
+        inside = f"import os; os.chdir({name!r}); {_TRIAL}"
+        words = sandbox.wrap([python(), "-I", "-S", "-c", inside], folder=folder)
+        if shutil.which(words[0]) is None:
+            return False
+        subprocess.run(words, capture_output=True, check=False)
+        return (folder / "tried").exists()
+
+
+def python() -> str:
+    """Return the interpreter itself, which needs nothing of the virtual environment around it."""
+    return os.path.realpath(sys.executable)
+
+
+def _bubblewrap(readable: Sequence[Path], writable: Sequence[Path], folder: Path) -> list[str]:
+    words = ["bwrap", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--cap-drop", "ALL"]
+    if os.geteuid() == 0:
+        for capability in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
+            words += ["--cap-add", capability]
+    else:
+        words += ["--unshare-user"]
+    for name in _SYSTEM:
+        path = Path(name)
+        if path.is_symlink():
+            words += ["--symlink", str(path.readlink()), name]
+        elif path.is_dir():
+            words += ["--ro-bind", name, name]
+    for name in _CONFIGURATION:
+        words += ["--ro-bind-try", os.path.realpath(name), name]
+    words += ["--dev", "/dev", "--proc", "/proc", "--perms", "1777", "--tmpfs", "/tmp"]  # noqa: S108
+    made: set[Path] = {Path(name) for name in ("/", "/tmp", "/etc", *_SYSTEM)}  # noqa: S108
+    for how, paths in (("--ro-bind", readable), ("--bind", writable)):
+        for path in paths:
+            if how == "--bind" or not path.is_relative_to("/usr"):
+                words += [*_parents(path, made), how, str(path), str(path)]
+    lease = folder / ".run" / "lease"
+    return [*words, *(["--ro-bind", str(lease), str(lease)] if lease.exists() else []), "--"]
+
+
+def _parents(path: Path, made: set[Path]) -> Iterator[str]:
+    """Make the folders above a path: those that bubblewrap makes by itself only root may enter."""
+    for parent in reversed(path.parents):
+        if parent not in made:
+            made.add(parent)
+            yield from ("--perms", "0755", "--dir", str(parent))
+
+
+def _chosen_paths() -> tuple[list[Path], list[Path]]:
+    words = [word for word in os.environ.get("CONDUCTOR_SANDBOX_PATHS", "").split(":") if word]
+    writable = [Path(word.removesuffix("=rw")) for word in words if word.endswith("=rw")]
+    return [Path(word) for word in words if not word.endswith("=rw")], writable
+
+
+def _give(path: Path, user: int) -> None:
+    """Make a user the owner of a folder and of all in it; links are not followed."""
+    os.lchown(path, user, user)
+    for parent, folders, files in os.walk(path):
+        for name in (*folders, *files):
+            os.lchown(os.path.join(parent, name), user, user)
