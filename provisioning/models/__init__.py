@@ -11,6 +11,7 @@ from provisioning.models.catalog import (
     TemplateRule,
     VersionState,
 )
+from provisioning.models.credentials import Credential
 from provisioning.models.deployments import (
     Deployment,
     DeploymentKind,
@@ -54,6 +55,7 @@ __all__ = [
     "AuditEvent",
     "ConsumerMode",
     "ConsumerState",
+    "Credential",
     "DeletionPolicy",
     "DependencyKind",
     "Deployment",

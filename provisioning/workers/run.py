@@ -14,8 +14,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import InterfaceError, OperationalError, connection
 
 from provisioning.drivers.base import DriverError, LeaseLostError
+from provisioning.drivers.supervision import CONTROL_FOLDER
 from provisioning.encryption import decrypt_bytes, encrypt_bytes, mac_bytes
 from provisioning.models import StateVersion, Step, StepStatus
+from provisioning.services.credentials import Given, credentials_for
 from provisioning.workers.logs import Log, Mask
 
 T = TypeVar("T")
@@ -62,8 +64,29 @@ class StepRun:
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
-        """Return what a tool may see of the worker's environment."""
-        return _environment(self.work_folder, self._driver)
+        """Return what a tool may see of the worker's environment, and its environment's credentials."""
+        environment = _environment(self.work_folder, self._driver)
+        for given in self._credentials:
+            environment[given.name] = self._in_file(given) if given.as_file else given.value
+        return environment
+
+    @cached_property
+    def _credentials(self) -> list[Given]:
+        resource = self._row.resource
+        return self.persist(lambda: credentials_for(resource.environment_id, os.environ))
+
+    def learn_credentials(self) -> None:
+        """Keep the credentials that a tool may have got out of every log line from now on."""
+        for given in self._credentials:
+            self.mask(given.value)
+
+    def _in_file(self, given: Given) -> str:
+        folder = self.work_folder / CONTROL_FOLDER / "credentials"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / given.name
+        path.touch(mode=0o600)
+        path.write_text(given.value)
+        return str(path)
 
     def persist(self, write: Callable[[], T]) -> T:
         """Do what needs the database and may be repeated, again until it can be reached.

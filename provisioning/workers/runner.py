@@ -173,6 +173,7 @@ def _task(step: Step, run: StepRun, *, gone: bool = False) -> _Task:
         pk=step.resource_id
     )
     version = resource.template_version
+    run.learn_credentials()
     values, secret = _dependency_outputs(resource, run)
     previous, own_secret = stored_outputs(resource)
     for key in own_secret:

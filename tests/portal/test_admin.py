@@ -15,11 +15,12 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 
-from provisioning.encryption import encrypt_bytes
+from provisioning.encryption import encrypt, encrypt_bytes
 from provisioning.models import (
     Application,
     Approval,
     AuditEvent,
+    Credential,
     Environment,
     Grant,
     LogChunk,
@@ -44,6 +45,7 @@ EDITABLE = {
     "membership",
     "application",
     "environment",
+    "credential",
     "resourcetemplate",
     "templaterule",
     "resource",
@@ -69,6 +71,9 @@ def place(db: None, settings: LazySettings, tmp_path: Path, alice: User) -> Plac
         template_version=place.templates["cache"],
         size=0,
         max_size=1,
+    )
+    Credential.objects.create(
+        environment=place.environment, name="TOKEN", ciphertext=encrypt(SECRET)
     )
     Worker.objects.create(host="host", pid=1, last_seen_at=timezone.now())
     deploy(place, alice, "shop")
@@ -127,6 +132,7 @@ def secrets() -> list[str]:
         SECRET,
         IMAGE,
         *ResourceOutput.objects.filter(sensitive=True).values_list("ciphertext", flat=True),
+        *Credential.objects.values_list("ciphertext", flat=True),
         *(bytes(data).decode() for data in states),
     ]
 

@@ -46,6 +46,7 @@ def test_everything_is_readable_with_the_newest_key_alone(
     assert ran.out.splitlines() == [
         "1 output values have the newest key.",
         "3 state values have the newest key.",
+        "0 credential values have the newest key.",
         "1 Score text values have the newest key.",
     ]
     assert ran.err.splitlines()[1:3] == ["state: 2 of 3", "state: 3 of 3"]
@@ -56,7 +57,9 @@ def test_everything_is_readable_with_the_newest_key_alone(
     assert states == {b"state"}
     assert "type: cache" in decrypt(Deployment.objects.get().score)
     event = AuditEvent.objects.get(action="encryption.rotated")
-    assert event.reason == "1 output values, 3 state values, 1 Score text values"
+    assert (
+        event.reason == "1 output values, 3 state values, 0 credential values, 1 Score text values"
+    )
 
 
 def test_what_no_key_opens_is_named_and_left_as_it_is(

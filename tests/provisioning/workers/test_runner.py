@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 from django.conf import LazySettings, settings
+from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 
 from provisioning.drivers.base import DriverInput, LeaseLostError, StateLocation, StoppedError
 from provisioning.drivers.fake import FakeDriver
-from provisioning.models import LogChunk, ResourceOutput, StateVersion, Step
+from provisioning.models import Environment, LogChunk, ResourceOutput, StateVersion, Step
+from provisioning.services.credentials import set_credential
 from provisioning.services.deployments import finish
 from provisioning.workers.run import StepRun, work_folder
 from provisioning.workers.runner import run_step
@@ -286,3 +288,32 @@ def test_a_no_op_says_so_in_the_log(place: Place) -> None:
     assert LogChunk.objects.get(step=unchanged).text == (
         "Nothing to do: the input is what was applied last.\n"
     )
+
+
+def test_a_tool_gets_the_credentials_of_its_environment_and_the_log_does_not(place: Place) -> None:
+    staff = User.objects.create_user("root", is_staff=True)
+    here = place.environment
+    other = Environment.objects.create(organisation=place.organisation, name="other")
+    set_credential(environment=here, name="MINE", value="value-of-mine", actor=staff)
+    set_credential(
+        environment=here, name="KEYFILE", value="held in file", as_file=True, actor=staff
+    )
+    set_credential(environment=other, name="THEIRS", value="value-of-theirs", actor=staff)
+    script = (
+        "cat >/dev/null; env >&2; cat $KEYFILE >&2; "
+        'printf \'{"resource_outputs": {"length": "%s"}}\' ${#MINE}'
+    )
+    place.template(
+        "spy",
+        driver="script",
+        outputs={"length": False},
+        config={"command": "sh", "args": ["-c", script]},
+    )
+    deployment = place.deploy("  spy:\n    type: spy\n")
+    assert deployment.status == "succeeded", deployment.status_reason
+    assert ResourceOutput.objects.get(key="length").value == "13"
+    log = "".join(LogChunk.objects.values_list("text", flat=True))
+    assert "MINE=" in log
+    assert "THEIRS" not in log
+    assert "value-of-mine" not in log
+    assert "held in file" not in log
