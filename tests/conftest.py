@@ -21,7 +21,7 @@ def find_browser() -> str | None:
 
 def find_terraform() -> str | None:
     """Return the path of the terraform or tofu that Conductor is set to use."""
-    return shutil.which(settings.CONDUCTOR_TERRAFORM)
+    return shutil.which(settings.CONDUCTOR_TERRAFORM.split(",")[0])
 
 
 TOOLS: dict[str, tuple[Callable[[], str | None], str]] = {

@@ -30,6 +30,7 @@ from provisioning.services.catalog import (
     sync_catalog,
     unpack,
 )
+from provisioning.services.catalog.address import settled_host
 from provisioning.services.catalog.source import _repository
 from provisioning.services.people import NotAllowedError, system_user
 
@@ -437,10 +438,10 @@ def commit(folder: Path) -> None:
 
 def test_git_source_is_read_at_its_reference(sync: Sync, repository: Path) -> None:
     address = repository.as_uri()
-    (result,) = sync(f"{address}@v1")
+    (result,) = sync(f"{repository}@v1")
     assert result.version == "1.0.0"
     assert result.source == f"{address}@{git(repository, 'rev-parse', 'v1')}"
-    assert sync(address)[0].version == "1.1.0"
+    assert sync(f"{repository}@main")[0].version == "1.1.0"
     assert sync(f"{repository}@v1")[0].status == "unchanged"
     assert sync(f"{repository}@main")[0].status == "unchanged"
 
@@ -459,7 +460,13 @@ def test_git_failure_is_a_sentence(sync: Sync, repository: Path) -> None:
         ("http://example.org/x.git", "not http"),
         ("git://example.org/x.git", "not git"),
         ("https://me:secret@example.org/x.git", "holds a password"),
-        ("file://example.org/x.git", "local path"),
+        ("file://example.org/x.git", "local path, not file"),
+        ("file:///srv/x.git", "local path, not file"),
+        ("https://127.0.0.1/x.git", "127.0.0.1, which is in a private network"),
+        ("https://localhost:8443/x.git", "which is in a private network"),
+        ("git@10.1.2.3:x.git", "10.1.2.3, which is in a private network"),
+        ("ssh://git@169.254.169.254/x.git", "which is in a private network"),
+        ("https://[::1]/x.git", "::1, which is in a private network"),
         ("https://example.org/x.git@--upload-pack=x", "is not a branch, a tag or a commit"),
         ("https://example.org/x.git@", "is not a branch, a tag or a commit"),
     ],
@@ -468,6 +475,22 @@ def test_unsafe_source_is_refused(sync: Sync, source: str, message: str) -> None
     with pytest.raises(CatalogError, match=message) as refused:
         sync(source)
     assert "secret" not in str(refused.value)
+
+
+def test_a_catalogue_comes_from_the_hosts_that_the_operator_names(
+    sync: Sync, settings: LazySettings
+) -> None:
+    settings.CONDUCTOR_CATALOG_HOSTS = ["git.example.org"]
+    with pytest.raises(CatalogError, match=r"from git\.example\.org, not from github\.com"):
+        sync("https://github.com/x/y.git")
+    assert not ResourceTemplate.objects.exists()
+
+
+def test_an_https_address_is_held_to_the_checked_one(settings: LazySettings) -> None:
+    settings.CONDUCTOR_CATALOG_HOSTS = ["localhost", "127.0.0.1"]
+    assert settled_host("https://127.0.0.1/x.git") == "127.0.0.1:443:127.0.0.1"
+    assert settled_host("https://127.0.0.1:8443/x.git") == "127.0.0.1:8443:127.0.0.1"
+    assert settled_host("ssh://git@127.0.0.1/x.git") == ""
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,13 @@ from provisioning.drivers.base import (
 )
 from provisioning.drivers.supervision import CONTROL_FOLDER, Outcome, Tool, ToolLostError, follow
 from provisioning.drivers.terraform.installation import (
-    find_installation,
+    find_installations,
     initialised_module,
     installation,
     seen_by_tool,
     tool_environment,
-    tool_name,
+    tool_names,
+    version_constraint,
 )
 from provisioning.drivers.terraform.messages import Messages
 from provisioning.drivers.terraform.module import describe_module
@@ -51,14 +52,17 @@ class TerraformDriver:
     label = "Terraform / OpenTofu"
 
     def tool(self) -> tuple[str, str | None]:
-        """Return the binary's name and version (None: not installed)."""
-        found = find_installation()
-        return (found.name, found.version) if found else (tool_name(), None)
+        """Return the tool's name and its installed versions (None: not installed)."""
+        found = find_installations()
+        versions = ", ".join(each.version for each in found)
+        return (found[0].name, versions) if found else (tool_names()[0], None)
 
     def describe(self, content: Path, config: Mapping[str, Any]) -> TemplateInterface:
         """Read the module's variables and outputs."""
         if config.get("recovery", RETRY) not in (RETRY, STOP):
             raise DriverError("config.recovery must be `retry` or `stop`.", permanent=True)
+        if config.get("version"):
+            version_constraint(str(config["version"]))
         return describe_module(content)
 
     def ensure(self, resource: DriverInput, run: Run) -> DriverResult:
@@ -87,7 +91,7 @@ class _Application:
     def __init__(self, resource: DriverInput, run: Run) -> None:
         self.resource = resource
         self.run = run
-        self.tool = installation()
+        self.tool = installation(str(resource.config.get("version") or ""))
         self.folder = run.work_folder
         self.cache_folder = self.folder.parent.parent / "terraform-init"
         self.cache_folder.mkdir(mode=0o711, exist_ok=True)

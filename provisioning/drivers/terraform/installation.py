@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -12,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from semantic_version import SimpleSpec, Version
 
 from provisioning.drivers.base import DriverError, DriverInput, Run, StoppedError
 from provisioning.drivers.supervision import printable, supervise
@@ -61,30 +64,58 @@ class InitialisedModule:
             link.symlink_to(data)
 
 
-def tool_name() -> str:
-    """Return the wanted tool: `terraform`, or what CONDUCTOR_TERRAFORM says (`tofu` or a path)."""
-    return os.environ.get("CONDUCTOR_TERRAFORM") or "terraform"
+def tool_names() -> list[str]:
+    """Return the wanted tools: `terraform`, or those that CONDUCTOR_TERRAFORM lists with commas.
+
+    Each is `terraform`, `tofu` or a path; several serve templates that want different versions.
+    """
+    return (os.environ.get("CONDUCTOR_TERRAFORM") or "terraform").replace(",", " ").split()
 
 
-def find_installation() -> Installation | None:
-    """Return the installed tool, or None."""
-    binary = shutil.which(tool_name())
-    version = _version(binary, Path(binary).stat().st_mtime_ns) if binary else None
-    if binary is None or version is None:
-        return None
-    return Installation(Path(binary).name, binary, version)
+def find_installations() -> list[Installation]:
+    """Return the installed tools, in the order in which they are wanted."""
+    found = []
+    for name in tool_names():
+        binary = shutil.which(name)
+        version = _version(binary, Path(binary).stat().st_mtime_ns) if binary else None
+        if binary is not None and version is not None:
+            found.append(Installation(Path(binary).name, binary, version))
+    return found
 
 
-def installation() -> Installation:
-    """Return the installed tool; raise DriverError naming it if there is none."""
-    found = find_installation()
-    if found is None:
+def installation(wanted: str = "") -> Installation:
+    """Return the first installed tool, or the newest whose version fits what is wanted.
+
+    `wanted` is a constraint such as `~> 1.9` or `>= 1.5, < 2`. Raises DriverError if none fits.
+    """
+    found = find_installations()
+    if not found:
         raise DriverError(
-            f"{tool_name()} is not installed on this worker: install it, or name another binary "
-            "with CONDUCTOR_TERRAFORM.",
+            f"{', '.join(tool_names())} is not installed on this worker: install it, or name another "
+            "binary with CONDUCTOR_TERRAFORM.",
             permanent=True,
         )
-    return found
+    if not wanted:
+        return found[0]
+    constraint = version_constraint(wanted)
+    fitting = [each for each in found if Version(each.version) in constraint]
+    if not fitting:
+        raise DriverError(
+            f"The template wants version {wanted}, and this worker has "
+            f"{', '.join(f'{each.name} {each.version}' for each in found)}: name the binary of a "
+            "fitting version with CONDUCTOR_TERRAFORM.",
+            permanent=True,
+        )
+    return max(fitting, key=lambda each: Version(each.version))
+
+
+def version_constraint(text: str) -> SimpleSpec:
+    """Return what a constraint in Terraform's grammar means; raise DriverError if it means nothing."""
+    try:
+        return SimpleSpec(text.replace("~>", "~=").replace(" ", ""))
+    except ValueError as error:
+        message = f"config.version {text!r} is no constraint such as `~> 1.9` or `>= 1.5, < 2`."
+        raise DriverError(message, permanent=True) from error
 
 
 @cache
@@ -107,7 +138,8 @@ def tool_environment(run: Run, cache_folder: Path) -> dict[str, str]:
     """Return the tool's environment: the run's, without what would change the tool's behaviour.
 
     The operator may name a CLI configuration of their own (mirrors, credentials) with
-    CONDUCTOR_TERRAFORM_CONFIG.
+    CONDUCTOR_TERRAFORM_CONFIG, or a folder of providers with CONDUCTOR_TERRAFORM_MIRROR: then they come from
+    there and from nowhere else.
     """
     environment = {
         name: value
@@ -116,9 +148,7 @@ def tool_environment(run: Run, cache_folder: Path) -> dict[str, str]:
     }
     environment.setdefault("PATH", os.environ.get("PATH", os.defpath))
     environment.setdefault("HOME", str(run.work_folder))
-    own = cache_folder / "terraform.rc"
-    if not own.exists():
-        _write_config(own)
+    own = _own_config(cache_folder)
     return environment | {
         "CHECKPOINT_DISABLE": "1",
         "TF_CLI_CONFIG_FILE": os.environ.get("CONDUCTOR_TERRAFORM_CONFIG") or str(own),
@@ -128,27 +158,36 @@ def tool_environment(run: Run, cache_folder: Path) -> dict[str, str]:
 
 
 def seen_by_tool(tool: Installation, environment: Mapping[str, str]) -> list[Path]:
-    """Return what the tool has to read besides its module: its binary and its configuration."""
-    configuration = Path(environment["TF_CLI_CONFIG_FILE"])
-    return [
-        Path(tool.binary).resolve(),
-        Path(tool.binary),
-        *([configuration] if configuration.exists() else []),
-    ]
+    """Return what the tool has to read besides its module: its binary, configuration and providers."""
+    seen = [Path(tool.binary).resolve(), Path(tool.binary), Path(environment["TF_CLI_CONFIG_FILE"])]
+    mirror = os.environ.get("CONDUCTOR_TERRAFORM_MIRROR")
+    return [path for path in [*seen, *([Path(mirror)] if mirror else [])] if path.exists()]
 
 
-def _write_config(path: Path) -> None:
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        file.write("disable_checkpoint = true\n")
-        os.fchmod(file.fileno(), 0o644)
-    Path(file.name).replace(path)
+def _own_config(folder: Path) -> Path:
+    """Write the CLI configuration, which a mirror makes another one, unless it is there."""
+    mirror = os.environ.get("CONDUCTOR_TERRAFORM_MIRROR")
+    text = "disable_checkpoint = true\n"
+    if mirror:
+        where = json.dumps(mirror)
+        text += f"provider_installation {{\n  filesystem_mirror {{\n    path = {where}\n  }}\n}}\n"
+    path = folder / f"terraform-{hashlib.sha256(text.encode()).hexdigest()[:8]}.rc"
+    if not path.exists():
+        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
+            file.write(text)
+            os.fchmod(file.fileno(), 0o644)
+        Path(file.name).replace(path)
+    return path
 
 
 def initialised_module(
     resource: DriverInput, run: Run, tool: Installation, cache_folder: Path
 ) -> InitialisedModule:
     """Return the module after `init`, which runs once per content digest, tool and version."""
-    key = "-".join((resource.content_digest.rpartition(":")[2], tool.name, tool.version))
+    configuration = Path(tool_environment(run, cache_folder)["TF_CLI_CONFIG_FILE"]).stem
+    key = "-".join(
+        (resource.content_digest.rpartition(":")[2], tool.name, tool.version, configuration)
+    )
     target = cache_folder / re.sub(r"[^\w.-]", "_", key)
     if not target.is_dir():
         with target.with_name(f"{target.name}.lock").open("w") as lock:

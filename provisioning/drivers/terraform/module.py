@@ -6,10 +6,11 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from provisioning.drivers.base import DriverError, Output, TemplateInterface
+from provisioning.drivers.terraform.sources import refused_module, refused_provider
 from provisioning.drivers.terraform.types import type_schema, unwrapped, validation_schema
 
 # Variables that a module may declare and that the driver fills; they are not params.
@@ -40,6 +41,8 @@ def describe_module(content: Path) -> TemplateInterface:
     documents = [(path.name, _parsed(path)) for path in files]
     for name, document in documents:
         _refuse_backend(name, document)
+    for name, document in _all_documents(content, documents):
+        _refuse_sources(name, document)
     properties: dict[str, Any] = {}
     required = []
     for file, name, block in _blocks(documents, "variable"):
@@ -141,6 +144,36 @@ def _refuse_backend(file: str, document: Mapping[str, Any]) -> None:
                     f"the module declares its own `{word}` block. Conductor keeps the state itself: "
                     "remove the block.",
                 )
+
+
+def _all_documents(
+    content: Path, documents: list[tuple[str, dict[str, Any]]]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the documents of the module itself and of the modules in its subfolders."""
+    yield from documents
+    for path in sorted(content.rglob("*")):
+        if path.parent != content and path.is_file() and path.name.endswith(SUFFIXES):
+            yield path.relative_to(content).as_posix(), _parsed(path)
+
+
+def _refuse_sources(file: str, document: Mapping[str, Any]) -> None:
+    for _, name, block in _blocks([(file, dict(document))], "module"):
+        source = block.get("source")
+        why = (
+            refused_module(source, PurePosixPath(file).parent)
+            if isinstance(source, str)
+            else f"the module {name!r} has no source that is a text."
+        )
+        if why:
+            raise _bad(file, why)
+    settings = document.get("terraform", [])
+    for block in settings if isinstance(settings, list) else [settings]:
+        groups = block.get("required_providers", [])
+        for group in groups if isinstance(groups, list) else [groups]:
+            for requirement in group.values():
+                source = requirement.get("source") if isinstance(requirement, dict) else None
+                if isinstance(source, str) and (why := refused_provider(source)):
+                    raise _bad(file, f"the provider {why}")
 
 
 def _variable(file: str, name: str, block: Block) -> dict[str, Any]:

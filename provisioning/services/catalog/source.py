@@ -10,15 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from provisioning.services.catalog.address import SCP_LIKE, check_address, settled_host
 from provisioning.services.catalog.content import LEFT_OUT_FOLDERS
 from provisioning.services.catalog.problems import CatalogError
 from provisioning.services.catalog.template_file import FILE_NAME
 
 GIT_SECONDS = 120
 MAX_ADDRESS = 400
-SCP_LIKE = re.compile(r"\A[\w.-]+@[\w.-]+:(?!//)")
 WITH_SCHEME = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*:(?://|:)")
 # What git and ssh need; Conductor's own secrets are not among it.
 PASSED_ON = re.compile(
@@ -88,7 +87,7 @@ def _repository(source: str) -> tuple[str, str]:
         path_at = source.find("/", source.find("://") + 3) if "://" in source else source.find(":")
         path, _, ref = source[max(path_at, 0) :].partition("@")
         url = source[: max(path_at, 0)] + path
-        _check_address(url)
+        check_address(url)
         return url, _checked_ref(ref, given="@" in source[max(path_at, 0) :])
     name, at, ref = source.rpartition("@")
     path_name = name if at else source
@@ -98,25 +97,6 @@ def _repository(source: str) -> tuple[str, str]:
             "https://git.example.org/platform/catalog.git@v1."
         )
     return Path(path_name).resolve().as_uri(), _checked_ref(ref if at else "", given=bool(at))
-
-
-def _check_address(url: str) -> None:
-    if SCP_LIKE.match(url):
-        return
-    parts = urlsplit(url)
-    if parts.scheme not in ("https", "ssh", "file"):
-        raise CatalogError(
-            f"A git repository is read over https, ssh or from a local path, not {parts.scheme}."
-        )
-    if parts.password:
-        raise CatalogError(
-            "The address holds a password, which would be kept with every version. "
-            "Use a git credential helper or ssh."
-        )
-    if parts.scheme == "file" and parts.netloc not in ("", "localhost"):
-        raise CatalogError("A file address names a local path, such as file:///srv/catalog.git.")
-    if (parts.hostname or "").startswith("-"):
-        raise CatalogError(f"{parts.hostname} is not the name of a host.")
 
 
 def _checked_ref(ref: str, *, given: bool) -> str:
@@ -131,12 +111,14 @@ def _fetch(url: str, ref: str, folder: Path) -> str:
     """Check out one commit without its history, and return its id."""
     _git(["init", "--quiet", "--template=", str(folder)], url)
     inside = ["-C", str(folder)]
-    _git([*inside, "fetch", "--quiet", "--depth=1", "--no-tags", "--", url, ref], url)
+    held = "" if url.startswith("file:") else settled_host(url)
+    fetch = [*inside, "fetch", "--quiet", "--depth=1", "--no-tags", "--", url, ref]
+    _git(fetch, url, held)
     _git([*inside, "checkout", "--quiet", "--detach", "FETCH_HEAD"], url)
     return _git([*inside, "rev-parse", "HEAD"], url).strip()
 
 
-def _git(arguments: Sequence[str], url: str) -> str:
+def _git(arguments: Sequence[str], url: str, held: str = "") -> str:
     protocols = "file" if url.startswith("file:") else "https:ssh"
     environment = {name: value for name, value in os.environ.items() if PASSED_ON.match(name)}
     environment |= {
@@ -147,6 +129,8 @@ def _git(arguments: Sequence[str], url: str) -> str:
     }
     environment.setdefault("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
     safe = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]
+    if held:
+        safe += ["-c", f"http.curloptResolve={held}", "-c", "http.followRedirects=false"]
     try:
         done = subprocess.run(
             ["git", *safe, *arguments],  # noqa: S607 -- the git of the PATH

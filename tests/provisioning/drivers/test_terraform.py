@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -500,3 +501,55 @@ def test_an_interrupted_apply_that_had_done_everything_succeeds_without_another(
 def test_an_unknown_way_to_recover_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DriverError, match=r"config\.recovery must be `retry` or `stop`"):
         DRIVER.describe(tmp_path, {"recovery": "guess"})
+
+
+def _other_version(folder: Path, version: str) -> Path:
+    """Return the real tool under the name of another version."""
+    real = shutil.which("terraform")
+    tool = folder / f"terraform-{version}"
+    tool.write_text(
+        f'#!/bin/sh\n[ "$1" = version ] && exec echo \'{{"terraform_version": "{version}"}}\'\n'
+        f'echo "this is {version}" >&2\nexec {real} "$@"\n'
+    )
+    tool.chmod(0o755)
+    return tool
+
+
+def test_a_template_gets_the_newest_version_that_fits(
+    module: Any, run: MemoryRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older, oldest = _other_version(tmp_path, "1.9.8"), _other_version(tmp_path, "1.9.1")
+    monkeypatch.setenv("CONDUCTOR_TERRAFORM", f"terraform,{oldest},{older}")
+    resource = replace(module(SIMPLE, size="small"), config={"version": "~> 1.9.0"})
+    DRIVER.ensure(resource, run)
+    assert "this is 1.9.8" in run.text()
+    tool = DRIVER.tool()
+    assert tool is not None
+    assert tool[1] is not None
+    assert tool[1].endswith(", 1.9.1, 1.9.8")
+
+
+def test_a_version_that_no_tool_of_the_worker_has_is_told(module: Any, run: MemoryRun) -> None:
+    resource = replace(module(SIMPLE, size="small"), config={"version": ">= 0.1, < 0.2"})
+    with pytest.raises(
+        DriverError, match=r"wants version >= 0\.1, < 0\.2, and this worker has terr"
+    ):
+        DRIVER.ensure(resource, run)
+    assert run.states == []
+
+
+def test_a_version_that_is_no_constraint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DriverError, match=r"config\.version 'newest' is no constraint"):
+        DRIVER.describe(tmp_path, {"version": "newest"})
+
+
+def test_with_a_mirror_a_provider_that_it_lacks_is_refused(
+    module: Any, run: MemoryRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    monkeypatch.setenv("CONDUCTOR_TERRAFORM_MIRROR", str(mirror))
+    text = 'terraform {\n  required_providers {\n    x = { source = "acme/x" }\n  }\n}\n' + SIMPLE
+    with pytest.raises(DriverError, match=r"acme/x"):
+        DRIVER.ensure(module(text, size="small"), run)
+    assert str(mirror) in run.text()

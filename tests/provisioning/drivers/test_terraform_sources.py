@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from provisioning.drivers.base import DriverError
+from provisioning.drivers.terraform.module import describe_module
+from provisioning.drivers.terraform.sources import refused_module, refused_provider
+
+ROOT = PurePosixPath()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "./parts/network",
+        "terraform-aws-modules/vpc/aws",
+        "terraform-aws-modules/vpc/aws//modules/x",
+        "registry.opentofu.org/a/b/c",
+        "github.com/acme/modules",
+        "git::https://github.com/acme/modules.git//vpc?ref=v1",
+        "git@github.com:acme/modules.git",
+        "git::ssh://git@github.com/acme/modules.git",
+    ],
+)
+def test_a_trusted_source_is_taken(source: str) -> None:
+    assert refused_module(source, ROOT) == ""
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("../outside", "leads out of the template's folder"),
+        ("./a/../../b", "leads out of the template's folder"),
+        ("/etc", "neither in the template's folder"),
+        ("~/modules", "neither in the template's folder"),
+        ("file:///srv/modules", "neither in the template's folder"),
+        ("git::file:///srv/modules", "neither in the template's folder"),
+        ("s3::https://github.com/x.zip", "neither in the template's folder"),
+        ("http://github.com/x.zip", "neither https nor ssh"),
+        ("git::http://127.0.0.1/x.git", "neither https nor ssh"),
+        ("https://evil.example/x.zip", "comes from the host evil.example"),
+        ("git::https://github.com@evil.example/x.git", "comes from the host evil.example"),
+        ("git@evil.example:x.git", "comes from the host evil.example"),
+        ("evil.example/a/b/c", "comes from the host evil.example"),
+    ],
+)
+def test_another_source_is_refused(source: str, why: str) -> None:
+    assert why in refused_module(source, ROOT)
+
+
+def test_a_submodule_may_use_its_neighbours_within_the_folder() -> None:
+    assert refused_module("../b", PurePosixPath("parts/a")) == ""
+    assert "leads out" in refused_module("../../../b", PurePosixPath("parts/a"))
+
+
+def test_providers_come_from_trusted_registries_only() -> None:
+    assert refused_provider("hashicorp/aws") == ""
+    assert refused_provider("registry.terraform.io/hashicorp/aws") == ""
+    assert "comes from the host evil.example" in refused_provider("evil.example/a/b")
+
+
+def test_the_operator_names_other_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDUCTOR_TERRAFORM_HOSTS", "git.acme.test, registry.acme.test")
+    assert refused_module("git::https://git.acme.test/x.git", ROOT) == ""
+    assert "github.com" in refused_module("github.com/acme/modules", ROOT)
+    assert refused_provider("registry.acme.test/acme/dock") == ""
+
+
+@pytest.mark.parametrize("where", ["main.tf", "parts/a/main.tf"])
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('module "m" {\n  source = "git::file:///srv/x"\n}\n', "neither in the template's folder"),
+        (
+            'terraform {\n  required_providers {\n    x = { source = "evil.example/a/b" }\n  }\n}\n',
+            "the provider 'evil.example/a/b' comes from the host evil.example",
+        ),
+    ],
+)
+def test_a_module_with_another_source_is_refused_with_its_file(
+    tmp_path: Path, where: str, text: str, why: str
+) -> None:
+    (tmp_path / "parts/a").mkdir(parents=True)
+    (tmp_path / "main.tf").write_text('output "x" {\n  value = 1\n}\n')
+    (tmp_path / where).write_text(text)
+    with pytest.raises(DriverError, match=f"^{where}: ") as refused:
+        describe_module(tmp_path)
+    assert why in str(refused.value)
