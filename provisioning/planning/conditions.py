@@ -1,20 +1,25 @@
-"""Rules by which a resource is shared conditionally: `consumer.team == resource.team`.
+"""Conditions that templates state, such as `consumer.team == resource.team`.
 
 The language is Python's, of which only names, `.` and `[…]`, text, numbers, lists, comparisons,
-`in`, `and`, `or` and `not` exist. Nothing can be called or computed, so a rule always ends.
+`in`, `and`, `or` and `not` exist. Nothing can be called or computed, so a condition always ends.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from provisioning.exceptions import ConductorError
 
-ROOTS = ("consumer", "resource")
+Roots: TypeAlias = Mapping[str, Collection[str] | None]
+"""What a condition may name: roots, and which facts each has (None: any)."""
 FACTS = ("application", "environment", "environment_kind", "metadata", "params", "tags", "team")
+SHARING: Roots = {"consumer": FACTS, "resource": FACTS}
+"""What a rule for conditional sharing compares."""
+UNKNOWN = object()
+"""A fact that is there, and whose value nobody knows yet."""
 LONGEST = 2_000
 COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Eq: lambda one, other: bool(one == other),
@@ -34,27 +39,40 @@ class ConditionError(ConductorError):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A rule that has been read."""
+    """A condition that has been read."""
 
     text: str
     tree: ast.expr
 
-    def holds(self, *, consumer: Mapping[str, Any], resource: Mapping[str, Any]) -> bool:
-        """Tell whether the rule holds for these facts.
+    def holds(self, **facts: Mapping[str, Any]) -> bool:
+        """Tell whether the condition holds for these facts, given by root; see `verdict`."""
+        return self.verdict(facts) is True
+
+    def verdict(self, facts: Mapping[str, Mapping[str, Any]]) -> bool | None:
+        """Tell whether the condition holds; None if that depends on a fact which is UNKNOWN.
 
         A fact that is not there makes every comparison with it false, as does comparing what has no
         order.
         """
-        return bool(_value(self.tree, {"consumer": consumer, "resource": resource}))
+        truth = _truth(_value(self.tree, facts))
+        return None if truth is UNKNOWN else bool(truth)
+
+    def paths(self) -> list[tuple[str, ...]]:
+        """List the facts that the condition names, each once, in their order."""
+        return list(dict.fromkeys(_paths(self.tree)))
+
+    def names(self, root: str) -> frozenset[str]:
+        """Return what it names of a root."""
+        return frozenset(path[1] for path in self.paths() if path[0] == root)
 
 
-def read_condition(text: str) -> Condition:
-    """Read a rule; raise ConditionError if it is not of the language."""
+def read_condition(text: str, roots: Roots = SHARING) -> Condition:
+    """Read a condition over these roots; raise ConditionError if it is not of the language."""
     if len(text) > LONGEST:
         raise ConditionError(f"The rule is longer than {LONGEST:,} characters.")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-        _check(tree)
+        _check(tree, roots)
     except (SyntaxError, ValueError) as error:
         raise ConditionError(f"The rule `{text}` cannot be read: {error}.") from error
     except (RecursionError, MemoryError) as error:
@@ -62,7 +80,17 @@ def read_condition(text: str) -> Condition:
     return Condition(text, tree)
 
 
-def _check(node: ast.expr) -> None:
+def fact_at(path: Sequence[str], facts: Mapping[str, Any]) -> Any:
+    """Follow a path into facts; None if it leads to nothing."""
+    fact: Any = facts
+    for part in path:
+        if fact is UNKNOWN:
+            return UNKNOWN
+        fact = fact.get(part) if isinstance(fact, Mapping) else None
+    return fact
+
+
+def _check(node: ast.expr, roots: Roots) -> None:
     match node:
         case ast.BoolOp(values=parts) | ast.List(elts=parts) | ast.Tuple(elts=parts):
             below = parts
@@ -75,24 +103,41 @@ def _check(node: ast.expr) -> None:
         case ast.Constant(value=str() | bool() | int() | float() | None):
             below = []
         case ast.Attribute() | ast.Subscript() | ast.Name():
-            _check_path(node)
+            _check_path(node, roots)
             below = []
         case _:
             raise ConditionError(
-                f"`{ast.unparse(node)}` is not allowed in a rule. It may compare facts of `consumer` "
-                "and `resource` with one another and with values, joined by and, or, not."
+                f"`{ast.unparse(node)}` is not allowed in a rule. It may compare facts of "
+                f"{' and '.join(f'`{root}`' for root in roots)} with one another and with values, "
+                "joined by and, or, not."
             )
     for each in below:
-        _check(each)
+        _check(each, roots)
 
 
-def _check_path(node: ast.expr) -> None:
+def _check_path(node: ast.expr, roots: Roots) -> None:
     path = _path(node)
-    if len(path) < 2 or path[0] not in ROOTS or path[1] not in FACTS:
+    facts = roots.get(path[0], ())
+    if len(path) < 2 or (facts is not None and path[1] not in facts):
+        known = [f"{root}.{fact}" for root in roots for fact in _listed(roots[root])]
         raise ConditionError(
-            f"There is no fact `{ast.unparse(node)}`. There are "
-            f"{', '.join(f'{root}.{fact}' for root in ROOTS for fact in FACTS)}."
+            f"There is no fact `{ast.unparse(node)}`. There are {', '.join(known) or 'none'}."
         )
+
+
+def _listed(facts: Collection[str] | None) -> Collection[str]:
+    return ("…",) if facts is None else facts
+
+
+def _paths(node: ast.expr) -> list[tuple[str, ...]]:
+    if isinstance(node, ast.Attribute | ast.Subscript | ast.Name):
+        return [tuple(_path(node))]
+    return [
+        path
+        for each in ast.iter_child_nodes(node)
+        if isinstance(each, ast.expr)
+        for path in _paths(each)
+    ]
 
 
 def _path(node: ast.expr) -> list[str]:
@@ -108,31 +153,44 @@ def _path(node: ast.expr) -> list[str]:
 
 def _value(node: ast.expr, facts: Mapping[str, Any]) -> Any:
     match node:
-        case ast.BoolOp(op=ast.And(), values=parts):
-            return all(_value(each, facts) for each in parts)
-        case ast.BoolOp(values=parts):
-            return any(_value(each, facts) for each in parts)
+        case ast.BoolOp(op=op, values=parts):
+            truths = [_truth(_value(each, facts)) for each in parts]
+            return _all(truths) if isinstance(op, ast.And) else _not(_all(map(_not, truths)))
         case ast.UnaryOp(operand=operand):
-            return not _value(operand, facts)
+            return _not(_truth(_value(operand, facts)))
         case ast.List(elts=parts) | ast.Tuple(elts=parts):
-            return [_value(each, facts) for each in parts]
+            items = [_value(each, facts) for each in parts]
+            return UNKNOWN if any(each is UNKNOWN for each in items) else items
         case ast.Constant(value=value):
             return value
         case ast.Compare(left=left, ops=ops, comparators=others):
             values = [_value(each, facts) for each in (left, *others)]
-            return all(
-                _compare(op, one, other)
-                for op, one, other in zip(ops, values, values[1:], strict=False)
-            )
-    fact: Any = facts
-    for part in _path(node):
-        fact = fact.get(part) if isinstance(fact, Mapping) else None
-    return fact
+            pairs = zip(ops, values, values[1:], strict=False)
+            return _all(_compare(op, one, other) for op, one, other in pairs)
+    return fact_at(_path(node), facts)
 
 
-def _compare(op: ast.cmpop, one: Any, other: Any) -> bool:
+def _truth(value: Any) -> Any:
+    return value if value is UNKNOWN else bool(value)
+
+
+def _not(truth: Any) -> Any:
+    return truth if truth is UNKNOWN else not truth
+
+
+def _all(truths: Iterable[Any]) -> Any:
+    """Join truths by and: one that is false decides, whatever is unknown."""
+    known = list(truths)
+    if any(each is False for each in known):
+        return False
+    return UNKNOWN if any(each is UNKNOWN for each in known) else True
+
+
+def _compare(op: ast.cmpop, one: Any, other: Any) -> Any:
     if one is None or other is None:
         return False
+    if one is UNKNOWN or other is UNKNOWN:
+        return UNKNOWN
     try:
         return COMPARISONS[type(op)](one, other)
     except TypeError:

@@ -11,6 +11,7 @@ from typing import Any
 class VersionFacts:
     """One template version; `outputs` maps an output's name to whether it is sensitive.
 
+    `checks` are what is looked at afterwards, for each consumer (`planning.checks`);
     `requirements` and `co_provision` are what it needs besides itself, as docs/components.md says;
     `inputs` maps params that the template fills in itself to what they are filled with; needs that
     differ in a param of `share_same` do not share one resource; `naming` has the rule for names.
@@ -29,6 +30,7 @@ class VersionFacts:
     shrink: str = "apply"
     grace: int = 0
     share_when: str = ""
+    checks: Sequence[Mapping[str, str]] = ()
     requirements: Sequence[Mapping[str, Any]] = ()
     co_provision: Sequence[Mapping[str, Any]] = ()
     inputs: Mapping[str, Any] = field(default_factory=dict)
