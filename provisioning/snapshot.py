@@ -203,6 +203,7 @@ def version_facts(version: ResourceTemplateVersion) -> VersionFacts:
         merge_rules=version.merge_rules,
         shrink=version.shrink,
         grace=version.grace_seconds,
+        checks=version.checks,
         requirements=version.requirements,
         co_provision=version.co_provision,
         inputs=version.inputs,

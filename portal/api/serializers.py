@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from provisioning.models import Approval, Deployment, DeploymentKind, Step
+from provisioning.services.deployments import wishes_not_met
 
 FILES_LIMIT = 200
 TEXT_LIMIT = 2_000_000
@@ -166,6 +167,7 @@ class DeploymentSerializer(DeploymentSummarySerializer):
     """A deployment with its plan, its questions and its steps; none of them holds a secret."""
 
     approvals = serializers.SerializerMethodField()
+    wishes_not_met = serializers.SerializerMethodField()
     steps = serializers.SerializerMethodField()
 
     class Meta(DeploymentSummarySerializer.Meta):
@@ -174,6 +176,7 @@ class DeploymentSerializer(DeploymentSummarySerializer):
             "plan",
             "plan_digest",
             "approvals",
+            "wishes_not_met",
             "steps",
         )
 
@@ -181,6 +184,10 @@ class DeploymentSerializer(DeploymentSummarySerializer):
         """Return what was asked of owners, oldest first."""
         approvals = deployment.approvals.select_related("team").order_by("pk")
         return list(ApprovalSerializer(approvals, many=True).data)
+
+    def get_wishes_not_met(self, deployment: Deployment) -> list[str]:
+        """Return what consumers were told of wishes that it has left unmet."""
+        return wishes_not_met(deployment)
 
     def get_steps(self, deployment: Deployment) -> list[dict[str, Any]]:
         """Return the steps in the plan's order."""

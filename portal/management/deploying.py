@@ -16,6 +16,7 @@ from portal.management.plan_text import PlanJson, plan_lines
 from portal.management.progress import NEEDS_SOMEBODY, follow, goes_on, outcome
 from provisioning.models import Application, Deployment, DeploymentStatus, Environment
 from provisioning.planning.plan import Plan
+from provisioning.services.deployments import wishes_not_met
 
 STANDARD_INPUT = "-"
 
@@ -147,6 +148,9 @@ class DeployingCommand(ConductorCommand):
                     self.print_plan(deployment.plan)
         if as_json:
             self.print_json(deployment_json(deployment))
+        else:
+            for told in wishes_not_met(deployment):
+                self.stdout.write(self.paint(told, "update"))
         if options["wait"]:
             line = outcome(deployment)
             if not as_json:
@@ -162,6 +166,7 @@ def deployment_json(deployment: Deployment) -> dict[str, Any]:
         "reason": deployment.status_reason,
         "workloads": deployment.workload_names,
         "plan": deployment.plan,
+        "wishes_not_met": wishes_not_met(deployment),
         "steps": [
             {
                 "resource": step.resource.uid,

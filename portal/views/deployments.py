@@ -30,7 +30,11 @@ from provisioning.models import (
     Step,
 )
 from provisioning.models.deployments import TERMINAL_STATUSES, UNFINISHED_STEP_STATUSES
-from provisioning.services.deployments import NotConfirmableError, confirm_deployment
+from provisioning.services.deployments import (
+    NotConfirmableError,
+    confirm_deployment,
+    wishes_not_met,
+)
 
 PAGE_SIZE = 25
 LOG_CHUNKS = 500
@@ -155,6 +159,7 @@ def _live(request: PageRequest, deployment: Deployment) -> tuple[str, str]:
         "steps": Step.objects.filter(deployment=deployment)
         .select_related("resource", "worker")
         .order_by("position"),
+        "wishes_not_met": wishes_not_met(deployment),
         "approvals": deployment.approvals.select_related("team").order_by("pk"),
         "resources": _resources(request, deployment),
     }

@@ -100,6 +100,11 @@ class ResourceTemplateVersion(models.Model):
     shrink = models.CharField(
         max_length=10, choices=ShrinkPolicy.choices, default=ShrinkPolicy.APPLY
     )
+    checks = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="[{condition, message}]: what each consumer's wish is compared with afterwards.",
+    )
     requirements = models.JSONField(
         default=list,
         blank=True,

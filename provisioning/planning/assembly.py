@@ -39,7 +39,8 @@ class Assembly:
 
     `names` are the workloads it covers, `requirements` what they declare, `staying` the active
     consumers of all other workloads, `desired` the settled resources by key. The `condemned` are
-    destroyed whatever holds them; the `left` are released and stay as they are.
+    destroyed whatever holds them; the `left` are released and stay as they are; the `looked_at` get
+    a step whatever changes.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class Assembly:
     snapshot: Snapshot
     condemned: frozenset[str] = frozenset()
     left: Mapping[str, Desired] = field(default_factory=dict)
+    looked_at: frozenset[str] = frozenset()
 
     def plan(self) -> Plan:
         """Return the plan."""
@@ -187,7 +189,7 @@ class Assembly:
             if (resource := self.snapshot.resources.get(key)) and not resource.clean
         }
         takers = output_dependents(unclean, edges) & used
-        return ensured | unclean | takers
+        return ensured | unclean | takers | self.looked_at
 
     def _touched(
         self, actions: Mapping[str, Action], edges: Mapping[tuple[str, str], str]

@@ -32,6 +32,7 @@ from provisioning.planning.validation import (
     container_output_problems,
     output_problems,
 )
+from provisioning.planning.wishes import looked_at
 from provisioning.score.placeholders import references
 from provisioning.score.workload import Problem, Workload
 
@@ -72,7 +73,16 @@ def decide(
         if key not in desired and present.version.uses and is_own(present, snapshot):
             _refresh(present, workloads, snapshot, desired)
     left = _left(names, staying, snapshot, desired, {each.key for each in requirements})
-    plan = Assembly("deploy", names, requirements, staying, desired, snapshot, left=left).plan()
+    plan = Assembly(
+        "deploy",
+        names,
+        requirements,
+        staying,
+        desired,
+        snapshot,
+        left=left,
+        looked_at=looked_at(requirements, desired, snapshot),
+    ).plan()
     _refuse_missing_tools(plan, snapshot)
     return plan
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -10,6 +11,7 @@ from django.contrib.auth.models import User
 from provisioning.encryption import decrypt
 from provisioning.exceptions import ConductorError
 from provisioning.models import Application, ConsumerState, Environment, Resource, ResourceConsumer
+from provisioning.models.resources import LIVE_RESOURCE_STATES
 from provisioning.services import audit
 
 MASK = "••••••"
@@ -76,6 +78,26 @@ def stored_outputs(
             sensitive.add(output.key)
             values[output.key] = json.loads(decrypt(output.ciphertext)) if reveal else MASK
     return values, frozenset(sensitive)
+
+
+def needed_outputs(
+    resource: Resource, keys: Collection[str]
+) -> tuple[dict[str, Mapping[str, Any]], dict[str, frozenset[str]]]:
+    """Return the outputs of the resources with these keys, and the names of the sensitive ones.
+
+    Only what the resource depends on gives any: not what its owner revoked the use of.
+    """
+    values: dict[str, Mapping[str, Any]] = {}
+    secret: dict[str, frozenset[str]] = {}
+    if keys:
+        for needed in Resource.objects.filter(
+            environment=resource.environment_id,
+            key__in=keys,
+            state__in=LIVE_RESOURCE_STATES,
+            dependents__source=resource,
+        ).prefetch_related("outputs"):
+            values[needed.key], secret[needed.key] = stored_outputs(needed)
+    return values, secret
 
 
 def _check_may_reveal(application: Application, actor: User | None) -> None:

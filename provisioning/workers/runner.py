@@ -7,10 +7,10 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from django.db import InterfaceError, OperationalError
 from django.db.models import F
@@ -33,12 +33,11 @@ from provisioning.drivers.supervision import printable
 from provisioning.encryption import mac
 from provisioning.exceptions import ConductorError
 from provisioning.models import Resource, ResourceState, Step, StepAction, StepStatus
-from provisioning.models.resources import LIVE_RESOURCE_STATES
 from provisioning.planning.references import keys_in, sensitive_params, substitute_bound
 from provisioning.score.secretref import secretrefs
 from provisioning.services.catalog import unpack
 from provisioning.services.deployments import finish
-from provisioning.services.outputs import stored_outputs
+from provisioning.services.outputs import needed_outputs, stored_outputs
 from provisioning.workers.lease import Lease, lease_time
 from provisioning.workers.run import StepRun
 
@@ -174,7 +173,10 @@ def _task(step: Step, run: StepRun, *, gone: bool = False) -> _Task:
     )
     version = resource.template_version
     run.learn_credentials()
-    values, secret = _dependency_outputs(resource, run)
+    values, secret = needed_outputs(resource, keys_in(resource.params))
+    for key, names in secret.items():
+        for name in names:
+            run.mask(values[key][name])
     previous, own_secret = stored_outputs(resource)
     for key in own_secret:
         run.mask(previous[key])
@@ -206,28 +208,6 @@ def _task(step: Step, run: StepRun, *, gone: bool = False) -> _Task:
     )
     applied = {"version": version.digest, "params": params, "context": resource.context}
     return _Task(resource, get_driver(version.template.driver), driver_input, mac(applied))
-
-
-def _dependency_outputs(
-    resource: Resource, run: StepRun
-) -> tuple[dict[str, Mapping[str, Any]], dict[str, frozenset[str]]]:
-    """Read the outputs that the params use, by key, and which of them are sensitive.
-
-    A resource that this one does not depend on any more, because its owner revoked the use of it,
-    gives nothing.
-    """
-    values: dict[str, Mapping[str, Any]] = {}
-    secret: dict[str, frozenset[str]] = {}
-    for needed in Resource.objects.filter(
-        environment=resource.environment_id,
-        key__in=keys_in(resource.params),
-        state__in=LIVE_RESOURCE_STATES,
-        dependents__source=resource,
-    ):
-        values[needed.key], secret[needed.key] = stored_outputs(needed)
-        for name in secret[needed.key]:
-            run.mask(values[needed.key][name])
-    return values, secret
 
 
 def _sensitive(task: _Task, result: DriverResult, run: StepRun) -> frozenset[str]:

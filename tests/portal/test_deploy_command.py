@@ -281,3 +281,23 @@ def test_confirming_what_asks_for_nothing_fails(shop: Place, write: Callable[[st
 
     assert ran.status == 1
     assert "asks for no confirmation" in ran.err
+
+
+def test_it_ends_with_the_wishes_that_are_not_met(
+    place: Place, write: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks = [{"condition": "outputs.room >= wish.room", "message": "It has less room."}]
+    place.template(
+        "postgres", outputs={"room": False}, config={"outputs": {"room": 5}}, checks=checks
+    )
+    place.application("shop")
+    monkeypatch.setattr(time, "sleep", worker_at_work)
+    file = write(DATABASE + "    params: {room: 9}\n")
+
+    ran = run("deploy", file, *TARGET, "--wait")
+    again = json.loads(run("deploy", file, *TARGET, "--format", "json").out)
+
+    told = "shop/web.db: private/shop/web/db/postgres.default is not as it asked: It has less room"
+    assert ran.status == 0
+    assert f"{told} (outputs.room is 5, wish.room is 9).\nDeployment" in ran.out
+    assert again["wishes_not_met"] == [f"{told} (outputs.room is 5, wish.room is 9)."]

@@ -207,8 +207,8 @@ def test_queries_do_not_grow_with_the_resources(
     resources = "".join(f"  db{number}:\n    type: postgres\n" for number in range(6))
     deployment = shop.deploy(resources)
 
-    # session, user, deployment, approvals, steps, resources + 2
-    with django_assert_max_num_queries(8):
+    # session, user, deployment, approvals, wishes, steps, resources + 2
+    with django_assert_max_num_queries(9):
         browser.get(f"/deployments/{deployment.pk}/")
     assert Deployment.objects.count() == 1
 
@@ -252,3 +252,13 @@ def test_others_cannot_confirm(client: Client, bob: User, shop: Place) -> None:
     client.force_login(bob)
 
     assert client.post(f"/deployments/{deployment.pk}/confirm/").status_code == 404
+
+
+def test_the_page_tells_the_wishes_that_are_not_met(browser: Client, shop: Place) -> None:
+    checks = [{"condition": "outputs.room >= wish.room", "message": "It has less room."}]
+    shop.template("disk", outputs={"room": False}, config={"outputs": {"room": 5}}, checks=checks)
+    deployment = shop.deploy("  disk:\n    type: disk\n    params: {room: 9}\n")
+
+    html = text_of(browser, f"/deployments/{deployment.pk}/")
+
+    assert "is not as it asked: It has less room (outputs.room is 5, wish.room is 9)." in html

@@ -240,3 +240,13 @@ def test_a_score_file_that_cannot_be_stored_is_refused(api: APIClient) -> None:
 
 def test_an_endless_page_is_limited(api: APIClient) -> None:
     assert api.get(URL, {"limit": "9" * 30}).status_code == 200
+
+
+def test_the_wishes_that_are_not_met_are_told(api: APIClient, shop: Place) -> None:
+    checks = [{"condition": "outputs.room >= wish.room", "message": "It has less room."}]
+    shop.template("disk", outputs={"room": False}, config={"outputs": {"room": 5}}, checks=checks)
+    deployment = shop.deploy("  disk:\n    type: disk\n    params: {room: 9}\n")
+
+    (told,) = api.get(f"{URL}{deployment.pk}/").json()["wishes_not_met"]
+
+    assert told.endswith("It has less room (outputs.room is 5, wish.room is 9).")

@@ -238,6 +238,7 @@ def test_audit_events_can_be_neither_changed_nor_deleted(sql: str) -> None:
         {"merge_rules": {"size": {"rule": "maximum"}}},
         {"shrink": "never"},
         {"share_when": "True"},
+        {"checks": [{"condition": "outputs.a", "message": "No."}]},
         {"state": "draft"},
     ],
 )

@@ -14,6 +14,7 @@ from provisioning.drivers import driver_names, get_driver
 from provisioning.drivers.base import Output, TemplateInterface
 from provisioning.exceptions import ConductorError
 from provisioning.score.workload import Problem
+from provisioning.services.catalog.checks import check_problems
 from provisioning.services.catalog.component import need_problems
 from provisioning.services.catalog.content import Content, pack
 from provisioning.services.catalog.merge import merge_problems
@@ -68,9 +69,15 @@ def prepare_template(file: TemplateFile) -> Prepared:
         message = f"The {file.driver} driver refuses the template: {error}"
         raise CatalogError(problems=[file.problem(("driver",), message)]) from error
     schema = _merged_schema(declared, file)
-    if problems := [*merge_problems(file, schema), *need_problems(file, schema)]:
+    outputs = _merged_outputs(declared.outputs, file.outputs)
+    problems = [
+        *merge_problems(file, schema),
+        *check_problems(file, schema, outputs),
+        *need_problems(file, schema),
+    ]
+    if problems:
         raise CatalogError(problems=problems)
-    return Prepared(file, content, schema, _merged_outputs(declared.outputs, file.outputs))
+    return Prepared(file, content, schema, outputs)
 
 
 def _merged_schema(declared: TemplateInterface, file: TemplateFile) -> dict[str, Any]:

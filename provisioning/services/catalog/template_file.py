@@ -74,6 +74,7 @@ class TemplateFile:
     merge: Mapping[str, Mapping[str, Any]]
     shrink: str
     grace: int
+    checks: tuple[Mapping[str, str], ...]
     kind: str
     requirements: tuple[Mapping[str, Any], ...]
     co_provision: tuple[Mapping[str, Any], ...]
@@ -115,6 +116,7 @@ def read_template_file(path: Path, name: str) -> TemplateFile:
         merge=_merge_rules(value.get("merge", {})),
         shrink=value.get("shrink", "apply"),
         grace=value.get("grace", 0),
+        checks=tuple(value.get("checks", [])),
         kind=value.get("kind", "resource"),
         requirements=tuple(value.get("requirements", [])),
         co_provision=tuple(value.get("co_provision", [])),

@@ -10,6 +10,7 @@ from provisioning.services.deployments.submit import (
     submit_deployment,
     submit_teardown,
 )
+from provisioning.services.deployments.wishes import wishes_not_met
 
 __all__ = [
     "NotConfirmableError",
@@ -18,4 +19,5 @@ __all__ = [
     "plan_teardown",
     "submit_deployment",
     "submit_teardown",
+    "wishes_not_met",
 ]

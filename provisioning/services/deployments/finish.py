@@ -82,6 +82,7 @@ def finish_unchanged(step: Step, spec_digest: str) -> None:
         resource.save(update_fields=["applied_spec_digest", "updated_at"])
         if resource.state == ResourceState.UPDATING:
             move_resource(resource, ResourceState.ACTIVE, step)
+        tell_unmet(resource, step.deployment, changed=False)
         _succeed(step)
 
 
@@ -109,7 +110,7 @@ def finish_ensure(
         resource.floor = floor_of(resource)
         resource.save()
         move_resource(resource, ResourceState.ACTIVE, step)
-        tell_unmet(resource, step.deployment_id)
+        tell_unmet(resource, step.deployment, changed=True)
         _succeed(step)
 
 

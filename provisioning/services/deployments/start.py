@@ -29,7 +29,7 @@ from provisioning.services import transitions
 from provisioning.services.deployments.desired import write_desired
 from provisioning.services.deployments.questions import ask, withdraw_questions
 from provisioning.services.deployments.requests import Request
-from provisioning.services.deployments.wishes import tell_unmet
+from provisioning.services.deployments.wishes import tell_joiners
 from provisioning.services.resources.breaking import break_references
 from provisioning.services.resources.grace import settle_grace
 
@@ -73,17 +73,9 @@ def start(
     break_references(deployment, plan, by_key, actor)
     settle_grace(plan, by_key)
     _write_steps(deployment, plan, by_key, actor)
-    _tell_joiners(deployment, plan, by_key)
+    tell_joiners(deployment, plan, by_key)
     if not plan.steps:
         succeed(deployment)
-
-
-def _tell_joiners(deployment: Deployment, plan: Plan, resources: Mapping[str, Resource]) -> None:
-    """Tell whose wish is not met by what no step is going to change."""
-    ensured = {step.key for step in plan.steps}
-    for planned in plan.resources:
-        if planned.unmet and planned.key not in ensured:
-            tell_unmet(resources[planned.key], deployment.pk)
 
 
 def succeed(deployment: Deployment) -> None:
