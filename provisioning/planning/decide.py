@@ -32,6 +32,7 @@ from provisioning.planning.validation import (
     container_output_problems,
     output_problems,
 )
+from provisioning.planning.validators import demands_after, validator_problems
 from provisioning.planning.wishes import looked_at
 from provisioning.score.placeholders import references
 from provisioning.score.workload import Problem, Workload
@@ -66,6 +67,8 @@ def decide(
         problems=problems,
     )
     problems += closed_problems(requirements, snapshot)
+    demands = demands_after(requirements, staying, desired, snapshot)
+    problems += validator_problems(requirements, _by_key(staying), desired, demands, snapshot)
     _validate(workloads, requirements, desired, snapshot, problems)
     if problems:
         raise PlanError(_in_order(problems))
@@ -81,7 +84,7 @@ def decide(
         desired,
         snapshot,
         left=left,
-        looked_at=looked_at(requirements, desired, snapshot),
+        looked_at=looked_at(requirements, desired, demands, snapshot),
     ).plan()
     _refuse_missing_tools(plan, snapshot)
     return plan

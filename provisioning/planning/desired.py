@@ -25,6 +25,7 @@ from provisioning.planning.plan import Candidate, Shrink, UnmetWish
 from provisioning.planning.references import keys_in
 from provisioning.planning.requirements import Requirement
 from provisioning.planning.settling import Settlement, merge_problems, settlement
+from provisioning.planning.validators import suits
 from provisioning.score.workload import Json, Problem, Workload
 
 
@@ -132,7 +133,8 @@ def without_leaving(
 ) -> Desired:
     """Desire what those who stay ask of a resource that others leave.
 
-    Where they conflict without those who leave, it stays as it is until one of them is deployed.
+    Where they conflict without those who leave, or what is left does not suit what requires it, it
+    stays as it is until one of them is deployed.
     """
     kept = {edge: kind for edge, kind in snapshot.dependencies.items() if edge[0] == present.key}
     as_now = as_it_is(present, {target: kind for (_, target), kind in kept.items()})
@@ -148,7 +150,10 @@ def without_leaving(
         name: present.params[name] for name in present.version.inputs if name in present.params
     }
     params = {**settled.params, **filled}
-    depends_on = {target: "strong" for each in staying for target in each.depends_on}
+    if not suits(present.version, params, staying, snapshot):
+        return as_now
+    kind = _kind(present.version)
+    depends_on = {target: kind for each in staying for target in each.depends_on}
     depends_on |= dict.fromkeys(_allowed(params, (), present, snapshot), "output")
     digest = spec_digest(present.version, present.name, params, context)
     return replace(
@@ -264,14 +269,15 @@ def _settled(
             snapshot.organisation, snapshot.environment, key, declaration.type, version.naming
         )
     )
+    strong = _kind(version)
     depends_on: dict[str, str] = {}
     for other in others:
-        depends_on |= dict.fromkeys(other.depends_on, "strong")
+        depends_on |= dict.fromkeys(other.depends_on, strong)
     for requirement in asked:
         depends_on |= {
-            target: kind
+            target: strong if kind == "strong" else kind
             for target, kind in requirement.depends_on.items()
-            if kind != "output" and depends_on.get(target) != "strong"
+            if kind != "output" and depends_on.get(target) != strong
         }
     depends_on |= dict.fromkeys(_allowed(params, asked, present, snapshot), "output")
     return Desired(
@@ -292,6 +298,11 @@ def _settled(
         shrinks=settled.shrinks,
         inputs=inputs,
     )
+
+
+def _kind(version: VersionFacts) -> str:
+    """Return how a resource depends on what it needs: one with validators looks at the outputs."""
+    return "output" if any(need.get("validators") for need in version.requirements) else "strong"
 
 
 def _allowed(

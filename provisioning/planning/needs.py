@@ -35,6 +35,7 @@ class Need:
     required: bool
     is_dependent: bool
     copy_dependents: bool
+    validators: tuple[Mapping[str, str], ...]
 
     @classmethod
     def of(cls, said: Mapping[str, Any], *, required: bool) -> Need:
@@ -49,6 +50,7 @@ class Need:
             required=required,
             is_dependent=said.get("is_dependent", False),
             copy_dependents=said.get("copy_dependents", False),
+            validators=tuple(said.get("validators", ())),
         )
 
 

@@ -132,6 +132,7 @@ def _ensure(step: Step, run: StepRun) -> None:
         return
     task = run.persist(lambda: _task(step, run))
     resource = task.resource
+    finish.check_needs(step, resource)
     settled = resource.state in (ResourceState.ACTIVE, ResourceState.UPDATING)
     if settled and resource.applied_mac and resource.applied_mac == task.mac:
         run.log("Nothing to do: the input is what was applied last.\n")

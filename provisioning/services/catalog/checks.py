@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from provisioning.drivers.base import ANY_OUTPUT
 from provisioning.planning.checks import OUTPUTS, PARAMS, WISH
 from provisioning.planning.conditions import ConditionError, Roots, read_condition
 from provisioning.score.workload import Part, Problem
-from provisioning.services.catalog.template_file import TemplateFile
+
+if TYPE_CHECKING:
+    from provisioning.services.catalog.template_file import TemplateFile
 
 
 def check_problems(

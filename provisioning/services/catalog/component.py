@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from provisioning.planning.checks import ANY_FACT, WISH
 from provisioning.planning.expressions import NEED_CONTEXT, OWN_CONTEXT, SELF, check_expressions
 from provisioning.planning.needs import Need, names_of
 from provisioning.score.reader import RawDocument
 from provisioning.score.workload import Problem
+from provisioning.services.catalog.checks import condition_problems
 
 if TYPE_CHECKING:
     from provisioning.services.catalog.template_file import TemplateFile
@@ -88,6 +90,12 @@ def need_problems(file: TemplateFile, schema: Mapping[str, Any]) -> Iterator[Pro
         found = check_expressions(need.params, params=own, names=visible, context=NEED_CONTEXT)
         for parts, message in found:
             yield file.problem((*place, "params", *parts), message)
+        roots = {
+            **ANY_FACT,
+            WISH: None if any("$" in key for key in need.params) else [*need.params],
+        }
+        for at, check in enumerate(need.validators):
+            yield from condition_problems(file, (*place, "validators", at), check, roots)
     component = file.kind == COMPONENT
     for name, value in file.inputs.items():
         found = check_expressions(value, params=own, names=names, context=OWN_CONTEXT)

@@ -27,7 +27,8 @@ from provisioning.models import (
 )
 from provisioning.models.resources import LIVE_RESOURCE_STATES
 from provisioning.services import transitions
-from provisioning.services.deployments.wishes import floor_of, tell_unmet
+from provisioning.services.deployments.suitability import UnsuitableError, unsuitable_needs
+from provisioning.services.deployments.wishes import floor_of, note_unmet, tell_unmet
 
 
 def begin_ensure(step: Step) -> None:
@@ -45,6 +46,21 @@ def begin_ensure(step: Step) -> None:
         if resource.state in (ResourceState.ACTIVE, ResourceState.FAILED):
             move_resource(resource, changing, step)
         _note_driver_run(step, resource)
+
+
+def check_needs(step: Step, resource: Resource) -> None:
+    """Look whether what a resource requires suits it, as it now is.
+
+    Otherwise its consumers are told, and UnsuitableError is raised. Raises LeaseLostError.
+    """
+    found = unsuitable_needs(resource)
+    if not found:
+        return
+    with transaction.atomic():
+        _locked(step)
+        for consumer, sentence in found:
+            note_unmet(consumer, sentence, step.deployment_id)
+    raise UnsuitableError("\n".join(dict.fromkeys(sentence for _, sentence in found)))
 
 
 def begin_destroy(step: Step) -> str:

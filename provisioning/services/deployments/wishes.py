@@ -80,6 +80,11 @@ def active_consumers(resource: Resource) -> QuerySet[ResourceConsumer]:
     return consumers.select_related("workload__application").order_by("pk")
 
 
+def name_of(consumer: ResourceConsumer) -> str:
+    """Name a consumer in a sentence: its application, workload and alias."""
+    return str(_wish(consumer).consumer)
+
+
 def note_unmet(consumer: ResourceConsumer, sentence: str, deployment_id: int) -> None:
     """Tell a consumer that its wish is not met."""
     record(
@@ -87,7 +92,7 @@ def note_unmet(consumer: ResourceConsumer, sentence: str, deployment_id: int) ->
         action=NOT_MET,
         subject_type="consumer",
         subject_id=consumer.pk,
-        subject=str(_wish(consumer).consumer),
+        subject=name_of(consumer),
         reason=sentence,
         deployment_id=deployment_id,
     )

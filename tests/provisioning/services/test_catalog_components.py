@@ -20,6 +20,17 @@ requirements:
 outputs:
   host: {value: "${store.host}"}
 """
+VALIDATED = COMPONENT.replace(
+    "outputs:",
+    """\
+  - key: cache
+    type: redis
+    params: {size: 3}
+    validators:
+      - condition: outputs.size >= wish.size
+        message: It is too small.
+outputs:""",
+)
 BUCKET = """\
 name: bucket
 type: bucket
@@ -65,6 +76,11 @@ def test_needs_of_an_active_version_never_change(db: None, tmp_path: Path) -> No
         (COMPONENT, "${params.entity | lower}", "${self.host}", 7, "names nothing that it may see"),
         (COMPONENT, "params.entity | lower", "context.pod", 7, "names nothing; context has alias"),
         (COMPONENT, "outputs:", "  - {key: store, type: queue}\noutputs:", 8, "another need with the key store"),
+        (VALIDATED, "wish.size", "wish.sice", 12, "There is no fact `wish.sice`. There are wish.size, params.…"),
+        (VALIDATED, ">=", ">=>", 12, "cannot be read"),
+        (VALIDATED, "outputs.size >= wish.size", "1 < 2", 12, "compares no facts"),
+        (VALIDATED, "message: It is too small.", "why: Small.", 13, "why is not a key that is known here."),
+        (BUCKET, "type: policy", "type: policy, validators: []", 6, "validators is not a key that is known here."),
         (BUCKET, "co_provision", "share_same: [1]\nco_provision", 5, "share_same"),
         (BUCKET, "${self.host}", "${policy.host}", 6, "names nothing that it may see"),
     ],
