@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.db import InterfaceError, OperationalError
 from django.db.models import F
@@ -132,7 +132,7 @@ def _ensure(step: Step, run: StepRun) -> None:
         return
     task = run.persist(lambda: _task(step, run))
     resource = task.resource
-    finish.check_needs(step, resource)
+    _store(run, finish.check_needs, step, resource)
     settled = resource.state in (ResourceState.ACTIVE, ResourceState.UPDATING)
     if settled and resource.applied_mac and resource.applied_mac == task.mac:
         run.log("Nothing to do: the input is what was applied last.\n")
