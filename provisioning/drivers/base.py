@@ -80,7 +80,8 @@ class DriverInput:
     `context` has `organisation`, `application`, `environment`, `environment_kind`, `workload`,
     `metadata` and `tags`, and what the template `uses`: `workloads` (`{name: {"ports": {name:
     {"port", "targetPort", "protocol"}}}}`) and `variables` of the environment.
-    `previous_outputs` are those of the last success.
+    `previous_outputs` are those of the last success. `imports` maps where existing things are to be
+    taken in to their ids, for an `Importer` alone; only with `import_changes` may more be changed.
     """
 
     resource_id: str
@@ -96,6 +97,8 @@ class DriverInput:
     outputs: tuple[Output, ...]
     context: Mapping[str, Any]
     previous_outputs: Mapping[str, Any]
+    imports: Mapping[str, str] = field(default_factory=dict)
+    import_changes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,17 @@ class Driver(Protocol):
 
     def destroy(self, resource: DriverInput, run: Run) -> None:
         """Make the resource gone; a resource that is gone already is a success."""
+
+
+@runtime_checkable
+class Importer(Protocol):
+    """A driver whose ensure can take in what exists; repeating that is as harmless as the rest."""
+
+    def check_imports(self, content: Path, imports: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """Return ids by their place in the template, canonically written.
+
+        Raises a permanent DriverError with everything that cannot be imported.
+        """
 
 
 def declared_sensitive(outputs: Iterable[Output], names: Iterable[str]) -> frozenset[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,14 @@ from provisioning.drivers.base import (
     TemplateInterface,
 )
 from provisioning.drivers.supervision import CONTROL_FOLDER, Outcome, Tool, ToolLostError, follow
+from provisioning.drivers.terraform.imports import (
+    IMPORTS_FILE,
+    changes_besides,
+    check_imports,
+    import_blocks,
+    missing_imports,
+    shown,
+)
 from provisioning.drivers.terraform.installation import (
     find_installations,
     initialised_module,
@@ -38,6 +46,7 @@ from provisioning.drivers.terraform.state import STATE_FILES, Shipper, State, wr
 from provisioning.drivers.work_folder import occupied
 
 VALUES_FILE = "conductor.tfvars.json"
+PLAN_FILE = "conductor.tfplan"
 RETRY, STOP = "retry", "stop"
 """What `config.recovery` says is done, after an interruption, with what is still to be changed."""
 _CHANGING = ("-auto-approve",)
@@ -64,6 +73,10 @@ class TerraformDriver:
         if config.get("version"):
             version_constraint(str(config["version"]))
         return describe_module(content)
+
+    def check_imports(self, content: Path, imports: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """Return ids by address; raise DriverError for what the module does not declare."""
+        return check_imports(content, imports)
 
     def ensure(self, resource: DriverInput, run: Run) -> DriverResult:
         """Apply the module and return the outputs that its state holds."""
@@ -101,11 +114,10 @@ class _Application:
 
     def apply(self) -> State:
         self._mask_params()
-        if not self._finish_left():
+        if not self._finish_left() or self._to_import():
             self._restore()
             self._prepare()
-            if not (self.run.recovering and self._is_as_wanted()):
-                self._follow(self._start("apply", *_CHANGING))
+            self._bring_about()
         state = self.shipper.current
         if state is None:
             raise DriverError(
@@ -113,6 +125,55 @@ class _Application:
             )
         self._clean()
         return state
+
+    def _bring_about(self) -> None:
+        imports = self._to_import()
+        if imports:
+            self.run.log(f"Taking in what exists: {', '.join(sorted(imports))}.\n")
+            write_private(self._free_file(IMPORTS_FILE), import_blocks(imports).encode())
+        if imports and not self.resource.import_changes:
+            self._import_alone()
+        elif not (self.run.recovering and self._is_as_wanted()):
+            self._follow(self._start("apply", *_CHANGING))
+        if left := self._to_import():
+            raise DriverError(
+                f"{self.tool.name} reported success, but the state has no {', '.join(left)}.",
+                permanent=False,
+            )
+
+    def _to_import(self) -> dict[str, str]:
+        return missing_imports(self.resource.imports, self.shipper.current)
+
+    def _import_alone(self) -> None:
+        """Import if a plan shows that nothing else would be done; carry out that very plan."""
+        messages = Messages(self.run, self.shipper.ship)
+        plan = self._start("plan", f"-out={PLAN_FILE}")
+        self._judge(follow(plan, run=self.run, on_line=messages.line), messages)
+        lines: list[str] = []  # They hold secrets in clear, so they are not logged.
+        show = self._start_bare("show", "-json", PLAN_FILE)
+        outcome = follow(show, run=self.run, on_line=lambda stream, line: lines.append(line))
+        self._judge(outcome, messages)
+        try:
+            changes = changes_besides("\n".join(lines))
+        except (ValueError, KeyError, TypeError) as error:
+            message = (
+                f"The plan that {self.tool.name} made cannot be read, so nothing was imported."
+            )
+            raise DriverError(message, permanent=True) from error
+        if changes:
+            self._clean()
+            raise DriverError(
+                f"Nothing was imported, because the module would also {shown(changes)}. Adopt it with "
+                "the params that it was made with, or let that happen with --allow-changes.",
+                permanent=True,
+            )
+        self._follow(self._start_bare("apply", "-input=false", "-json", PLAN_FILE))
+
+    def _free_file(self, name: str) -> Path:
+        """Return a path that the module does not use itself."""
+        while (self.folder / name).exists():
+            name = f"conductor_{name}"
+        return self.folder / name
 
     def destroy(self) -> None:
         self._mask_params()
@@ -183,11 +244,11 @@ class _Application:
             self.environment.setdefault("GOGC", "400")
 
     def _start(self, *words: str) -> Tool:
-        arguments = [
-            self.tool.binary, *words, "-input=false", "-json", f"-var-file={VALUES_FILE}",
-        ]  # fmt: skip
+        return self._start_bare(*words, "-input=false", "-json", f"-var-file={VALUES_FILE}")
+
+    def _start_bare(self, *words: str) -> Tool:
         return Tool.start(
-            arguments,
+            [self.tool.binary, *words],
             run=self.run,
             folder=self.folder,
             environment=self.environment,

@@ -68,6 +68,19 @@ def declared_variables(content: Path) -> frozenset[str]:
     return frozenset(name for _, name, _ in _blocks(documents, "variable"))
 
 
+def declared_blocks(content: Path, kind: str) -> dict[tuple[str, ...], Block]:
+    """Return a module's blocks of a kind with labels, `resource` or `module`, by their labels."""
+    found: dict[tuple[str, ...], Block] = {}
+    for path in sorted(content.iterdir()):
+        if path.name.endswith(SUFFIXES):
+            for _, label, body in _blocks([(path.name, _parsed(path))], kind):
+                if kind == "resource":
+                    found |= {(label, name): _body(block) for name, block in body.items()}
+                else:
+                    found[label,] = body
+    return found
+
+
 def _parsed(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
@@ -131,7 +144,12 @@ def _blocks(
         groups = document.get(kind, [])
         for group in groups if isinstance(groups, list) else [groups]:
             for name, body in group.items():
-                yield file, name, body[0] if isinstance(body, list) else body
+                yield file, name, _body(body)
+
+
+def _body(said: Any) -> Block:
+    body: Block = said[0] if isinstance(said, list) else said
+    return body
 
 
 def _refuse_backend(file: str, document: Mapping[str, Any]) -> None:
