@@ -98,6 +98,7 @@ def take_environment(environment: Environment) -> Snapshot:
         environment_kind=environment.kind,
         tags=environment.tags,
         variables=environment.variables,
+        defaults=environment.defaults,
         resources={resource.key: resource for resource in resources},
         consumers=_consumers(environment),
         dependencies=_dependencies(environment),
@@ -275,6 +276,7 @@ def _resources(environment: Environment, application: Application | None) -> lis
             created_at=row.created_at.isoformat(),
             floor=row.floor,
             adopted=row.adopted,
+            importing=tuple(sorted(row.imports)),
             grace=row.grace_after(versions[row.template_version_id].grace),
             trouble=troubles.get(row.pk, ""),
         )

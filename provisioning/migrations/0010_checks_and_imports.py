@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import migrations, models
+from django.db.models import Q, deletion
 
 CHECKS_SQL = """
 CREATE TRIGGER template_version_checks_immutable
@@ -31,4 +32,52 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.RunSQL(CHECKS_SQL, CHECKS_REVERSE_SQL),
+        migrations.AddField(
+            model_name="resource",
+            name="imports",
+            field=models.JSONField(
+                blank=True,
+                default=dict,
+                help_text="{place in the template: id} of what its driver still has to take in.",
+            ),
+        ),
+        migrations.AddField(
+            model_name="resource",
+            name="import_changes",
+            field=models.BooleanField(
+                default=False, help_text="Taking it in may change, create or destroy besides."
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="resource",
+            constraint=models.CheckConstraint(
+                condition=Q(adopted=False) | Q(imports={}), name="resource_adopted_imports_nothing"
+            ),
+        ),
+        migrations.AlterField(
+            model_name="deployment",
+            name="resource",
+            field=models.ForeignKey(
+                blank=True,
+                help_text="What a maintenance destroys, or brings about.",
+                null=True,
+                on_delete=deletion.SET_NULL,
+                related_name="maintenance",
+                to="provisioning.resource",
+            ),
+        ),
+        migrations.AddField(
+            model_name="deployment",
+            name="ensures",
+            field=models.BooleanField(
+                default=False, help_text="Brings the resource about, which is to be taken in."
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="deployment",
+            constraint=models.CheckConstraint(
+                condition=Q(ensures=False) | Q(kind="maintenance"),
+                name="deployment_ensures_in_maintenance",
+            ),
+        ),
     ]

@@ -131,7 +131,10 @@ class Deployment(models.Model):
         null=True,
         blank=True,
         related_name="maintenance",
-        help_text="What a maintenance destroys.",
+        help_text="What a maintenance destroys, or brings about.",
+    )
+    ensures = models.BooleanField(
+        default=False, help_text="Brings the resource about, which is to be taken in."
     )
     pool = models.ForeignKey(
         "provisioning.ResourcePool",
@@ -175,6 +178,10 @@ class Deployment(models.Model):
             models.CheckConstraint(
                 condition=Q(application__isnull=False) | Q(kind=DeploymentKind.MAINTENANCE),
                 name="deployment_has_application",
+            ),
+            models.CheckConstraint(
+                condition=Q(ensures=False) | Q(kind=DeploymentKind.MAINTENANCE),
+                name="deployment_ensures_in_maintenance",
             ),
         ]
         indexes = [

@@ -156,6 +156,14 @@ class Resource(models.Model):
     adopted = models.BooleanField(
         default=False, help_text="Conductor did not make it, so no driver ever runs on it."
     )
+    imports = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="{place in the template: id} of what its driver still has to take in.",
+    )
+    import_changes = models.BooleanField(
+        default=False, help_text="Taking it in may change, create or destroy besides."
+    )
     grace_seconds = models.PositiveIntegerField(
         null=True,
         blank=True,
@@ -237,6 +245,9 @@ class Resource(models.Model):
             models.CheckConstraint(
                 condition=Q(sharing_policy__in=SharingPolicy.values),
                 name="resource_sharing_policy_valid",
+            ),
+            models.CheckConstraint(
+                condition=Q(adopted=False) | Q(imports={}), name="resource_adopted_imports_nothing"
             ),
         ]
 

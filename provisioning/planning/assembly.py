@@ -299,12 +299,15 @@ class Assembly:
         if present.trouble:
             whose = f"owned by {present.owner_team}"
             return f"is failed, {whose}: {present.trouble}; it will be brought about again"
+        if present.importing:
+            return f"takes in what exists: {', '.join(present.importing)}"
         if not present.clean:
             return "is not finished yet and will be brought about"
         if action is Action.REUSE:
             if present.pool:
                 return f"a ready member of the pool {present.pool}"
-            return f"made by application {present.created_by}, and there is no difference"
+            made = f"made by application {present.created_by}" if present.created_by else "adopted"
+            return f"{made}, and there is no difference"
         return "is as it shall be"
 
 

@@ -10,6 +10,24 @@ from provisioning.planning.requirements import Requirement
 from provisioning.score.workload import Workload
 
 
+def unowned_context(version: VersionFacts, snapshot: Snapshot) -> dict[str, Any]:
+    """Build the context of a resource that is of no application."""
+    context: dict[str, Any] = {
+        "organisation": snapshot.organisation,
+        "application": "",
+        "environment": snapshot.environment,
+        "environment_kind": snapshot.environment_kind,
+        "workload": "",
+        "metadata": {},
+        "tags": snapshot.tags,
+    }
+    if "workloads" in version.uses:
+        context["workloads"] = {}
+    if "variables" in version.uses:
+        context["variables"] = snapshot.variables
+    return context
+
+
 class ContextBuilder:
     """Build the contexts of one plan: an explicit input of drivers, part of the spec digest."""
 

@@ -228,17 +228,18 @@ def _type_problems(
 ) -> list[Problem]:
     wanted = f"{requirement.declaration.type}.{requirement.declaration.class_}"
     if present is not None:
-        found, whose = f"{present.type}.{present.class_}", f"application {present.created_by}"
+        found, maker = f"{present.type}.{present.class_}", present.created_by
+        made = f"made by application {maker}" if maker else "which was adopted"
     else:
         found = f"{first.declaration.type}.{first.declaration.class_}"
-        whose = f"workload {first.workload.name}"
+        made = f"made by workload {first.workload.name}"
     if wanted == found:
         return []
     return [
         requirement.problem(
             f"`{requirement.declaration.alias}` of workload {requirement.workload.name} of "
-            f"application {application} asks for {wanted}, but {requirement.key} is {found}, made "
-            f"by {whose}.",
+            f"application {application} asks for {wanted}, but {requirement.key} is {found}, "
+            f"{made}.",
             below="type",
             hint="ask for the same type and class, or use another name",
         )

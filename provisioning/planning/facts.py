@@ -99,7 +99,7 @@ class ResourceFacts:
 
     `granted`: its owners have allowed the application, or its team, to use it.
 
-    `adopted`: no driver ever runs on it. `grace`: seconds that it outlives its last consumer.
+    `adopted`: no driver ever runs on it. `importing` names what its driver still has to take in. `grace`: seconds that it outlives its last consumer.
     `trouble` says, if the last step on it failed, which deployment's it was. `floor` has the params
     below which it does not shrink. `pool` names the pool of a member, `claimed` or not.
     """
@@ -123,6 +123,7 @@ class ResourceFacts:
     sharing_policy: str = "approval"
     granted: bool = False
     adopted: bool = False
+    importing: tuple[str, ...] = ()
     grace: int = 0
     trouble: str = ""
     floor: Mapping[str, Any] = field(default_factory=dict)

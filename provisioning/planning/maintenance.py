@@ -1,4 +1,4 @@
-"""Plan the destruction of one resource, at somebody's request or after its grace period."""
+"""Plan what is done with one resource alone: destroy it, or take in what exists as it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from provisioning.exceptions import ConductorError
 from provisioning.planning.assembly import Assembly
+from provisioning.planning.desired import as_it_is
 from provisioning.planning.facts import ConsumerFacts, ResourceFacts, Snapshot
 from provisioning.planning.plan import Plan
 
@@ -35,6 +36,23 @@ def decide_destroy(key: str, snapshot: Snapshot, *, forced: bool = False) -> Pla
         _check_not_held(resource, snapshot)
     return Assembly(
         "maintenance", (), (), snapshot.consumers, {}, snapshot, condemned=frozenset({key})
+    ).plan()
+
+
+def decide_ensure(key: str, snapshot: Snapshot) -> Plan:
+    """Plan to bring about one resource that is there already, as it is desired.
+
+    Raises HeldResourceError if it is gone.
+    """
+    resource = snapshot.resources.get(key)
+    if resource is None or resource.deleting:
+        raise HeldResourceError(
+            f"Cannot take in {short_name(key)}: it is gone, or being destroyed."
+        )
+    needs = {target: kind for (of, target), kind in snapshot.dependencies.items() if of == key}
+    desired = {key: as_it_is(resource, needs)}
+    return Assembly(
+        "maintenance", (), (), snapshot.consumers, desired, snapshot, looked_at=frozenset({key})
     ).plan()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from provisioning.exceptions import ConductorError
 from provisioning.planning.assembly import Assembly
+from provisioning.planning.context import unowned_context
 from provisioning.planning.desired import Desired, spec_digest
 from provisioning.planning.facts import PoolFacts, Snapshot
 from provisioning.planning.naming import resource_name
@@ -26,19 +27,7 @@ def decide_fill(name: str, keys: Sequence[str], snapshot: Snapshot) -> Plan:
 
 
 def _member(pool: PoolFacts, key: str, snapshot: Snapshot) -> Desired:
-    context = {
-        "organisation": snapshot.organisation,
-        "application": "",
-        "environment": snapshot.environment,
-        "environment_kind": snapshot.environment_kind,
-        "workload": "",
-        "metadata": {},
-        "tags": snapshot.tags,
-    }
-    if "workloads" in pool.version.uses:
-        context["workloads"] = {}
-    if "variables" in pool.version.uses:
-        context["variables"] = snapshot.variables
+    context = unowned_context(pool.version, snapshot)
     number = key.rpartition("/")[2]
     real_name = resource_name(snapshot.organisation, snapshot.environment, key, pool.type)
     return Desired(

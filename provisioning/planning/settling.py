@@ -63,6 +63,14 @@ def defaults_of(type_: str, version: VersionFacts, snapshot: Snapshot) -> dict[s
     return {name: value for name, value in sorted(said.items()) if name in properties}
 
 
+def params_with_defaults(
+    params: Mapping[str, Any], type_: str, version: VersionFacts, snapshot: Snapshot
+) -> Mapping[str, Any]:
+    """Return params as they are once the environment's defaults have filled in what is left out."""
+    settled = Settlement(params, {})
+    return _with_defaults(settled, defaults_of(type_, version, snapshot), snapshot).params
+
+
 def _with_defaults(
     settled: Settlement, defaults: Mapping[str, Any], snapshot: Snapshot
 ) -> Settlement:

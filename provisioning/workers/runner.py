@@ -206,6 +206,8 @@ def _task(step: Step, run: StepRun, *, gone: bool = False) -> _Task:
         outputs=tuple(Output(**output) for output in version.outputs),
         context=resource.context,
         previous_outputs=previous,
+        imports=resource.imports,
+        import_changes=resource.import_changes,
     )
     applied = {"version": version.digest, "params": params, "context": resource.context}
     return _Task(resource, get_driver(version.template.driver), driver_input, mac(applied))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from provisioning.models import Deployment, Resource, ResourceConsumer, Step
+from provisioning.planning.plan import PlanError
 from provisioning.services.catalog import sync_catalog
 from provisioning.services.deployments import submit_deployment
 from provisioning.services.outputs import resolved_outputs
@@ -149,3 +150,19 @@ def test_teardown_leaves_nothing(place: Place) -> None:
 
     assert place.teardown("shop").status == "succeeded"
     assert set(Resource.objects.values_list("state", flat=True)) == {"deleted"}
+
+
+def test_account_that_does_not_suit_the_apis_is_refused_with_their_names(place: Place) -> None:
+    place.environment.defaults["cosmos"] = {"consistency": "Eventual"}
+    place.environment.save()
+
+    with pytest.raises(PlanError) as refused:
+        deploy(place)
+
+    assert (
+        "#primary-database-d39d0be2 does not suit what crud-api 1.1.0 requires as "
+        "`primary-database` for shop/shop.product-api, shop/shop.user-api: The API has to read its own "
+        'writes (params.consistency is "Eventual"). consistency is decided by environment dev.'
+    ) in str(refused.value)
+    assert not Deployment.objects.exists()
+    assert not Resource.objects.exists()

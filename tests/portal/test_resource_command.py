@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
 
 from provisioning.models import Resource
+from provisioning.workers.tasks import work
 from tests.portal.commands import run
-from tests.provisioning.place import Place
+from tests.provisioning.place import QUEUE, Place
 
 SHARED = "  db:\n    type: database\n    reference: {mode: shared, name: db}\n"
 
@@ -75,6 +77,50 @@ def test_adopt_and_detach(place: Place, tmp_path: Path) -> None:
     detached = run("resource", "detach", "db", "--env", "dev")
     assert detached.out == "Conductor forgot db; the thing itself stays.\n"
     assert Resource.objects.get().state == "deleted"
+
+
+MODULE = 'resource "terraform_data" "it" {\n  for_each = toset(["a=b"])\n}\n'
+IMPORT = ["resource", "adopt", "--env", "dev", "--name", "old", "--type", "thing", "--template"]
+IMPORT += ["thing-template", "--team", "everybody"]
+
+
+@pytest.mark.terraform
+def test_import_what_exists(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.application()
+    place.template("thing", driver="terraform", content={"main.tf": MODULE})
+    monkeypatch.setattr(time, "sleep", lambda seconds: work(QUEUE))
+
+    ran = run(*IMPORT, "--import", 'terraform_data.it["a=b"]=/id=1', "--wait")
+
+    assert (ran.status, ran.err) == (0, "")
+    assert 'takes in what exists: terraform_data.it["a=b"]' in ran.out
+    assert "✓ ready thing.default#old (" in ran.out
+    resource = Resource.objects.get()
+    assert (resource.key, resource.state) == ("shared/old", "active")
+    history = run("resource", "history", "old", "--env", "dev").out
+    assert 'Take in what exists: terraform_data.it["a=b"] is /id=1.' in history
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        ([], 2, "one of the arguments --outputs --import is required"),
+        (["--outputs", "x", "--import", "a.b=c"], 2, "not allowed with argument --outputs"),
+        (["--import", "a.b"], 2, "a.b is not written as ADDRESS=ID."),
+        (["--import", "a.b=c"], 1, "a.b cannot be imported: the module declares no a.b."),
+        (["--outputs", "x", "--allow-changes"], 2, "--allow-changes and --wait are for --import"),
+    ],
+)
+def test_an_import_that_cannot_be_is_refused(
+    place: Place, words: list[str], status: int, told: str
+) -> None:
+    place.application()
+    place.template("thing", driver="terraform", content={"main.tf": MODULE})
+
+    ran = run(*IMPORT, *words)
+
+    assert (ran.status, told in ran.err) == (status, True)
+    assert not Resource.objects.exists()
 
 
 @pytest.mark.parametrize("text", ["- a\n", "host: [\n", "host: s3cret\nhost: twice\n", ""])

@@ -67,14 +67,13 @@ class Place:
             state=VersionState.ACTIVE,
             archive=packed.archive,
             digest=packed.digest,
-            params_schema=ANY_PARAMS,
             outputs=[
                 {"name": name, "sensitive": sensitive}
                 for name, sensitive in (outputs or {}).items()
             ],
             config=config or {},
             deletion_policy=policy,
-            **more,
+            **{"params_schema": ANY_PARAMS, **more},
         )
         TemplateRule.objects.create(organisation=self.organisation, template=template, type=type_)
         self.templates[type_] = version

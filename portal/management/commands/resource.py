@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -9,8 +10,10 @@ from portal.management.deploying import DeployingCommand
 from portal.management.map_file import map_in
 from provisioning.models import Environment, Resource, ResourceTemplate
 from provisioning.planning.maintenance import short_name
-from provisioning.services.resources import adopt, destroy, grace, history, policy
+from provisioning.services.resources import adopt, destroy, grace, history, importing, policy
 from provisioning.services.resources.find import find_resource
+
+ADDRESS = re.compile(r'(?P<address>(?:[^="]|"(?:[^"\\]|\\.)*")+)=(?P<id>.*)', re.DOTALL)
 
 
 class Command(DeployingCommand):
@@ -71,12 +74,28 @@ class Command(DeployingCommand):
         parser.add_argument("--name", required=True, help="the name under which it is shared")
         parser.add_argument("--type", required=True, help="its Score type")
         parser.add_argument("--class", dest="class_", default="default", help="its Score class")
-        parser.add_argument("--template", required=True, help="whose outputs it has")
-        parser.add_argument("--team", required=True, help="who owns it")
+        parser.add_argument("--template", required=True, help="what describes it")
         parser.add_argument(
-            "--outputs", required=True, metavar="FILE", help="a YAML or JSON map of its outputs"
+            "--version", dest="template_version", default="", help="default: newest"
         )
+        parser.add_argument("--team", required=True, help="who owns it")
         parser.add_argument("--params", metavar="FILE", help="a map of the params it was made with")
+        how = parser.add_mutually_exclusive_group(required=True)
+        how.add_argument("--outputs", metavar="FILE", help="a YAML or JSON map of its outputs")
+        how.add_argument(
+            "--import",
+            dest="imports",
+            action="append",
+            metavar="ADDRESS=ID",
+            help="take it into the template's module; may be repeated",
+        )
+        parser.add_argument(
+            "--allow-changes",
+            action="store_true",
+            help="import although the module would change, create or destroy something",
+        )
+        self.add_wait(parser)
+        self.add_format(parser)
 
     def _find(self, environment: Environment, options: dict[str, Any]) -> Resource:
         return find_resource(
@@ -154,17 +173,26 @@ class Command(DeployingCommand):
     def _adopt(self, environment: Environment, options: dict[str, Any]) -> None:
         organisation = environment.organisation
         templates = ResourceTemplate.objects.filter(organisation=organisation)
-        resource = adopt.adopt_resource(
-            environment=environment,
-            name=options["name"],
-            type_=options["type"],
-            class_=options["class_"],
-            template=named(templates, options["template"]),
-            team=self.team(organisation, options["team"]),
-            outputs=map_in(options["outputs"]),
-            params=map_in(options["params"]) if options["params"] else None,
-            actor=self.actor(options),
-        )
+        what: dict[str, Any] = {
+            "environment": environment,
+            "name": options["name"],
+            "type_": options["type"],
+            "class_": options["class_"],
+            "template": named(templates, options["template"]),
+            "version": options["template_version"],
+            "team": self.team(organisation, options["team"]),
+            "params": map_in(options["params"]) if options["params"] else None,
+            "actor": self.actor(options),
+        }
+        if options["imports"]:
+            imports = [_import(text) for text in options["imports"]]
+            changes = options["allow_changes"]
+            deployment = importing.import_resource(imports=imports, allow_changes=changes, **what)
+            self.report(deployment, options)
+            return
+        if options["allow_changes"] or options["wait"]:
+            raise UsageError("--allow-changes and --wait are for --import: nothing is done here.")
+        resource = adopt.adopt_resource(outputs=map_in(options["outputs"]), **what)
         self.stdout.write(f"Adopted {short_name(resource.key)} ({resource.pk}).")
 
     def _history(self, environment: Environment, options: dict[str, Any]) -> None:
@@ -186,6 +214,14 @@ class Command(DeployingCommand):
                 for event in events
             ],
         )
+
+
+def _import(text: str) -> tuple[str, str]:
+    """Split ADDRESS=ID; the address may have a `=` in quotes, the id anywhere."""
+    match = ADDRESS.fullmatch(text)
+    if match is None:
+        raise UsageError(f"{text} is not written as ADDRESS=ID.")
+    return match["address"], match["id"]
 
 
 def _add_force(parser: CommandParser) -> None:

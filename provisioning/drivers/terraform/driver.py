@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -149,18 +150,11 @@ class _Application:
         messages = Messages(self.run, self.shipper.ship)
         plan = self._start("plan", f"-out={PLAN_FILE}")
         self._judge(follow(plan, run=self.run, on_line=messages.line), messages)
-        lines: list[str] = []  # They hold secrets in clear, so they are not logged.
+        said: dict[str, list[str]] = defaultdict(list)  # It holds secrets, so it is not logged.
         show = self._start_bare("show", "-json", PLAN_FILE)
-        outcome = follow(show, run=self.run, on_line=lambda stream, line: lines.append(line))
+        outcome = follow(show, run=self.run, on_line=lambda stream, line: said[stream].append(line))
         self._judge(outcome, messages)
-        try:
-            changes = changes_besides("\n".join(lines))
-        except (ValueError, KeyError, TypeError) as error:
-            message = (
-                f"The plan that {self.tool.name} made cannot be read, so nothing was imported."
-            )
-            raise DriverError(message, permanent=True) from error
-        if changes:
+        if changes := changes_besides("\n".join(said["stdout"])):
             self._clean()
             raise DriverError(
                 f"Nothing was imported, because the module would also {shown(changes)}. Adopt it with "

@@ -100,23 +100,25 @@ def import_blocks(imports: Mapping[str, str]) -> str:
     )
 
 
-def changes_besides(plan: bytes | str) -> list[str]:
+def changes_besides(plan: str) -> list[str]:
     """Return what a plan, as `show -json` writes it, would do besides importing, by address.
 
-    Of what is changed, the attributes are named, and no value. Raises ValueError if it is not a plan.
+    Of what is changed, the attributes are named, and no value. A plan that cannot be read would do
+    anything.
     """
-    document = json.loads(plan)
-    if not isinstance(document, dict) or "format_version" not in document:
-        raise ValueError("it is not a plan")
+    try:
+        document = json.loads(plan)
+        changes = [(each["address"], each["change"]) for each in document["resource_changes"]]
+    except (ValueError, KeyError, TypeError):
+        return ["do something that its plan does not tell"]
     found = []
-    for each in document.get("resource_changes", ()):
-        change = each["change"]
+    for address, change in changes:
         actions = change["actions"]
         if actions not in HARMLESS:
             verb = VERBS.get(tuple(actions), " and ".join(actions))
             attributes = _differing(change) if verb == "change" else []
             told = f" ({', '.join(attributes)})" if attributes else ""
-            found.append(f"{verb} {each['address']}{told}")
+            found.append(f"{verb} {address}{told}")
     return sorted(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from provisioning.services.catalog.content import DamagedContentError, unpack
+from provisioning.services.catalog.params import param_problems
 from provisioning.services.catalog.problems import CatalogError
 from provisioning.services.catalog.rematching import Rematch, RematchError, guarded
 from provisioning.services.catalog.rules import RuleChange
@@ -23,6 +24,7 @@ __all__ = [
     "deprecate_version",
     "guarded",
     "newest",
+    "param_problems",
     "sync_catalog",
     "unpack",
 ]

@@ -124,8 +124,10 @@ def finish_ensure(
             resource.state_location = state.location
             resource.state_metadata = dict(state.metadata)
         resource.floor = floor_of(resource)
+        taken_in = f"It took in {', '.join(sorted(resource.imports))}." if resource.imports else ""
+        resource.imports = {}
         resource.save()
-        move_resource(resource, ResourceState.ACTIVE, step)
+        move_resource(resource, ResourceState.ACTIVE, step, taken_in)
         tell_unmet(resource, step.deployment, changed=True)
         _succeed(step)
 

@@ -19,7 +19,7 @@ from provisioning.models import (
 )
 from provisioning.models.resources import LIVE_RESOURCE_STATES
 from provisioning.planning.decide import decide, decide_teardown
-from provisioning.planning.maintenance import HeldResourceError, decide_destroy
+from provisioning.planning.maintenance import HeldResourceError, decide_destroy, decide_ensure
 from provisioning.planning.plan import Action, Plan
 from provisioning.planning.pools import decide_fill
 from provisioning.score.document import parse_application
@@ -48,6 +48,8 @@ class Request:
     destroy: str = ""
     """The key of a resource that maintenance destroys, with `forced` whatever holds it."""
     forced: bool = False
+    ensure: str = ""
+    """The key of a resource that maintenance brings about."""
     fill: str = ""
     """The pool for which maintenance makes the `members` with these keys."""
     members: Sequence[str] = ()
@@ -64,6 +66,8 @@ class Request:
             resource = deployment.resource
             if resource is None or resource.state == ResourceState.DELETED:
                 raise HeldResourceError("The resource is gone already.")
+            if deployment.ensures:
+                return cls(ensure=resource.key)
             return cls(destroy=resource.key, forced=deployment.forced)
         files = [(file, text) for file, text in json.loads(decrypt(deployment.score))]
         return cls(
@@ -84,6 +88,8 @@ class Request:
             facts = snapshot.take_environment(environment)
             if self.fill:
                 return decide_fill(self.fill, self.members, facts)
+            if self.ensure:
+                return decide_ensure(self.ensure, facts)
             return decide_destroy(self.destroy, facts, forced=self.forced)
         if application.organisation_id != environment.organisation_id:
             raise ForeignEnvironmentError(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from jsonschema import Draft202012Validator
 from semantic_version import Version
 
 from provisioning.exceptions import ConductorError
@@ -26,10 +25,9 @@ from provisioning.models import (
     Team,
     VersionState,
 )
-from provisioning.planning.references import has_placeholder
-from provisioning.score.secretref import secretrefs
 from provisioning.services.approvals import owns
 from provisioning.services.audit import record
+from provisioning.services.catalog import param_problems
 from provisioning.services.locks import lock_environment
 from provisioning.services.people import NotAllowedError
 from provisioning.services.pools.tending import tend
@@ -84,7 +82,7 @@ def create_pool(
     if sharing_policy not in (SharingPolicy.OPEN, SharingPolicy.CLOSED):
         raise PoolError(f"A pool is open or closed to other teams, not {sharing_policy}.")
     _check_version(environment, team, version)
-    if problems := list(_param_problems(params, version)):
+    if problems := list(param_problems(params, version)):
         raise PoolError("\n".join(problems))
     with transaction.atomic():
         lock_environment(environment)
@@ -198,27 +196,6 @@ def _check_version(environment: Environment, team: Team, version: ResourceTempla
         raise PoolError(
             f"What {version.template} makes is retained, and a returned member has to be destroyed."
         )
-
-
-def _param_problems(params: Mapping[str, Any], version: ResourceTemplateVersion) -> Iterator[str]:
-    """Walk what is wrong with the params of a pool's members."""
-    schema = version.params_schema
-    properties = schema.get("properties", {})
-    for name, value in sorted(params.items()):
-        secret = next(secretrefs(value, ()), None) is not None
-        wanted = bool(properties.get(name, {}).get("writeOnly"))
-        if has_placeholder(value):
-            yield f"`{name}` refers to a resource; a pool is of no application, so write the value."
-        if wanted and not secret:
-            yield f"`{name}` is a secret: refer to it with a secretref."
-        if secret and not wanted:
-            yield f"`{name}` is no secret of {version.template}, and would not be kept as one."
-    for error in sorted(
-        Draft202012Validator(schema).iter_errors(dict(params)), key=lambda each: each.json_path
-    ):
-        named = str(error.absolute_path[0]) if error.absolute_path else ""
-        if not properties.get(named, {}).get("writeOnly"):  # its value is never told
-            yield f"`{error.json_path.removeprefix('$.')}`: {error.message}"
 
 
 def _note(actor: User, pool: ResourcePool, action: str, reason: str) -> None:

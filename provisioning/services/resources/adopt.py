@@ -58,33 +58,29 @@ def adopt_resource(
     template: ResourceTemplate,
     team: Team,
     outputs: Mapping[str, Any],
+    version: str = "",
     params: Mapping[str, Any] | None = None,
     actor: User,
 ) -> Resource:
     """Store an existing thing as the shared resource `name`, with these outputs, owned by a team.
 
-    Its template's newest version says which outputs it has and which are sensitive. No driver ever
-    runs on it, and its policy is `retain`. Raises AdoptionError for a name that is taken, a template
+    The named version of its template, or the newest, says which outputs it has and which are
+    sensitive. No driver ever runs on it, and its policy is `retain`. Raises AdoptionError for a name that is taken, a template
     of another type or outputs that do not fit; NotAllowedError unless the actor is staff.
     """
     require_staff(actor, "adopt a resource")
-    version = _version(template, type_, class_)
-    _check_outputs(version, outputs)
-    if not SHARED_NAME.fullmatch(name) or len(name) > MOST_NAME:
-        raise AdoptionError(
-            f"{name!r} is not a name that a Score file could refer to: use a-z, 0-9, '-' and '.', up "
-            f"to {MOST_NAME} characters, and begin and end with a letter or a digit."
-        )
-    key = f"shared/{name}"
+    chosen = version_of(template, type_, class_, version)
+    _check_outputs(chosen, outputs)
+    resource = new_shared(environment, name, type_, class_, chosen, team, params or {}, {})
+    resource.adopted = True
+    resource.applied_spec_digest = resource.spec_digest
+    resource.applied_mac = mac({"adopted": resource.key})
     with transaction.atomic():
         lock_environment(environment)
-        if Resource.objects.filter(
-            environment=environment, key=key, state__in=LIVE_RESOURCE_STATES
-        ).exists():
+        if live_resource(environment, resource.key) is not None:
             raise AdoptionError(f"{environment.name} has a shared resource {name} already.")
-        resource = _new(environment, key, type_, class_, version, team, params or {})
         transitions.begin([resource], ResourceState.PROVISIONING, actor=actor.get_username())
-        sensitive = {each["name"] for each in version.outputs if each.get("sensitive")}
+        sensitive = {each["name"] for each in chosen.outputs if each.get("sensitive")}
         store_outputs(resource, outputs, sensitive)
         transitions.move(
             resource,
@@ -92,8 +88,74 @@ def adopt_resource(
             actor=actor.get_username(),
             reason="It was adopted: it existed before.",
         )
-        _record(resource, actor, "adopted", f"By template {template.name} {version.version}.")
+        _record(resource, actor, "adopted", f"By template {template.name} {chosen.version}.")
     return resource
+
+
+def version_of(
+    template: ResourceTemplate, type_: str, class_: str, version: str = ""
+) -> ResourceTemplateVersion:
+    """Return the named active version of a template for a type, or its newest one.
+
+    Raises AdoptionError.
+    """
+    active = template.versions.filter(state=VersionState.ACTIVE).defer("archive")
+    chosen = [each for each in active if version in ("", each.version)]
+    newest = max(chosen, key=lambda each: Version(each.version), default=None)
+    if newest is None:
+        raise AdoptionError(
+            f"The template {template.name} has no active version{f' {version}' if version else ''}."
+        )
+    if template.type != type_:
+        raise AdoptionError(
+            f"The template {template.name} is for {template.type}, and {type_}.{class_} is to be "
+            "adopted."
+        )
+    return newest
+
+
+def new_shared(
+    environment: Environment,
+    name: str,
+    type_: str,
+    class_: str,
+    version: ResourceTemplateVersion,
+    team: Team,
+    params: Mapping[str, Any],
+    context: Mapping[str, Any],
+) -> Resource:
+    """Make the shared resource `name`, to be stored by the caller; its policy is `retain`.
+
+    Raises AdoptionError for a name that no Score file could refer to.
+    """
+    if not SHARED_NAME.fullmatch(name) or len(name) > MOST_NAME:
+        raise AdoptionError(
+            f"{name!r} is not a name that a Score file could refer to: use a-z, 0-9, '-' and '.', up "
+            f"to {MOST_NAME} characters, and begin and end with a letter or a digit."
+        )
+    key, facts = f"shared/{name}", snapshot.version_facts(version)
+    organisation = environment.organisation.name
+    real_name = resource_name(organisation, environment.name, key, type_, facts.naming)
+    return Resource(
+        environment=environment,
+        owner_team=team,
+        key=key,
+        name=real_name,
+        uid=f"{type_}.{class_}#{short_name(key)}",
+        type=type_,
+        class_name=class_,
+        template_version=version,
+        params=dict(params),
+        context=dict(context),
+        spec_digest=spec_digest(facts, real_name, params, context),
+        deletion_policy=DeletionPolicy.RETAIN,
+    )
+
+
+def live_resource(environment: Environment, key: str) -> Resource | None:
+    """Return the live resource with a key, locked; the caller holds the environment's lock."""
+    live = Resource.objects.filter(environment=environment, key=key, state__in=LIVE_RESOURCE_STATES)
+    return live.select_for_update(no_key=True).first()
 
 
 def detach_resource(
@@ -129,19 +191,6 @@ def detach_resource(
     return resource
 
 
-def _version(template: ResourceTemplate, type_: str, class_: str) -> ResourceTemplateVersion:
-    active = template.versions.filter(state=VersionState.ACTIVE).defer("archive")
-    newest = max(active, key=lambda each: Version(each.version), default=None)
-    if newest is None:
-        raise AdoptionError(f"The template {template.name} has no active version.")
-    if template.type != type_:
-        raise AdoptionError(
-            f"The template {template.name} is for {template.type}, and {type_}.{class_} is to be "
-            "adopted."
-        )
-    return newest
-
-
 def _check_outputs(version: ResourceTemplateVersion, outputs: Mapping[str, Any]) -> None:
     declared = {each["name"] for each in version.outputs}
     missing = sorted(declared - outputs.keys() - {ANY_OUTPUT})
@@ -153,36 +202,6 @@ def _check_outputs(version: ResourceTemplateVersion, outputs: Mapping[str, Any])
             f"The outputs are not those of the template {version.template.name} {version.version}: "
             f"{'; '.join(said)}."
         )
-
-
-def _new(
-    environment: Environment,
-    key: str,
-    type_: str,
-    class_: str,
-    version: ResourceTemplateVersion,
-    team: Team,
-    params: Mapping[str, Any],
-) -> Resource:
-    name = resource_name(environment.organisation.name, environment.name, key, type_)
-    digest = spec_digest(snapshot.version_facts(version), name, params, {})
-    return Resource(
-        environment=environment,
-        owner_team=team,
-        key=key,
-        name=name,
-        uid=f"{type_}.{class_}#{short_name(key)}",
-        type=type_,
-        class_name=class_,
-        template_version=version,
-        params=dict(params),
-        context={},
-        spec_digest=digest,
-        applied_spec_digest=digest,
-        applied_mac=mac({"adopted": key}),
-        deletion_policy=DeletionPolicy.RETAIN,
-        adopted=True,
-    )
 
 
 def _check_detachable(resource: Resource, force: bool) -> None:
