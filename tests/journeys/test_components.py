@@ -161,7 +161,7 @@ def test_account_that_does_not_suit_the_apis_is_refused_with_their_names(place: 
 
     assert (
         "#primary-database-d39d0be2 does not suit what crud-api 1.1.0 requires as "
-        "`primary-database` for shop/shop.product-api, shop/shop.user-api: The API has to read its own "
+        "`primary-database` for shop/backend.product-api, shop/backend.user-api: The API has to read its own "
         'writes (params.consistency is "Eventual"). consistency is decided by environment dev.'
     ) in str(refused.value)
     assert not Deployment.objects.exists()
