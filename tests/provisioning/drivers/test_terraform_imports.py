@@ -100,17 +100,14 @@ def test_everything_is_imported_and_nothing_else_done(importing: Any, run: Memor
 
 
 @pytest.mark.terraform
-@pytest.mark.parametrize(
-    "id_", ['a"b', r"a\b\n", "a${b}", "%{if}", "$${a}", "$$", "a$", "%%{x}", "ü 中", "{}", "$$${x"]
-)
-def test_an_id_arrives_as_it_was_given(
-    content: Path, importing: Any, run: MemoryRun, id_: str
-) -> None:
-    (content / "main.tf").write_text('resource "terraform_data" "it" {\n}\n')
+def test_ids_arrive_as_they_were_given(content: Path, importing: Any, run: MemoryRun) -> None:
+    odd = ['a"b', r"a\b\n", "a${b}", "%{if}", "$${a}", "$$", "a$", "%%{x}", "ü 中", "{}", "$$${x"]
+    text = f'resource "terraform_data" "it" {{\n  count = {len(odd)}\n}}\n'
+    (content / "main.tf").write_text(text)
 
-    DRIVER.ensure(importing({"terraform_data.it": id_}), run)
+    DRIVER.ensure(importing({f"terraform_data.it[{at}]": id_ for at, id_ in enumerate(odd)}), run)
 
-    assert ids_in(run.states[-1]) == [id_]
+    assert ids_in(run.states[-1]) == sorted(odd)
 
 
 @pytest.mark.terraform
