@@ -1,4 +1,4 @@
-"""Print every benchmark: `python -m benchmarks [planner] [merging] [matching] [pool] [dispatch] [terraform]`.
+"""Print every benchmark: `python -m benchmarks [planner] [merging] [matching] [pool] [dispatch] [terraform] [throughput]`.
 
 Works on a database of its own: an embedded server in a folder that is removed at the end.
 """
@@ -86,6 +86,19 @@ def terraform() -> None:
         print(f"{name:28}{seconds:>8.2f}  {found.conductor / seconds:.2f} times it")
 
 
+def throughput() -> None:
+    """Print how many small Terraform deployments an hour there are, and how long one takes."""
+    from benchmarks.throughput import DEPLOYMENTS, measure
+
+    print("Small Terraform deployments (goal: 25,000 an hour on two cores; one alone 300 ms)")
+    found = measure()
+    if found is None:
+        print("terraform is not installed here.")
+        return
+    print(f"{found.an_hour:,.0f} an hour, of {DEPLOYMENTS}; one alone {found.alone:.0f} ms")
+    print(f"sandbox: {found.sandbox}")
+
+
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "planner": planner,
     "merging": merging,
@@ -93,6 +106,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "pool": pool,
     "dispatch": dispatch,
     "terraform": terraform,
+    "throughput": throughput,
 }
 
 
