@@ -1,12 +1,14 @@
-"""Kill the worker in the middle of a deployment, at a random moment."""
+"""Kill workers, supervisors and tools in the middle of a deployment, at random moments."""
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -16,7 +18,7 @@ from provisioning.encryption import decrypt_bytes
 from provisioning.models import Deployment, Resource, StateVersion
 from provisioning.models.deployments import TERMINAL_STATUSES
 from tests.provisioning.place import Place, new_place
-from tests.provisioning.queue.conftest import RealWorker, wait_for
+from tests.provisioning.queue.conftest import RealWorker, title, wait_for
 
 pytestmark = [pytest.mark.terraform, pytest.mark.django_db(transaction=True)]
 
@@ -67,16 +69,30 @@ def workers(child_environment: dict[str, str], tmp_path: Path) -> Iterator[list[
 
 
 def kill(worker: RealWorker, chance: random.Random) -> str:
-    """Kill the whole command, its main process, or one of the processes that work."""
+    """Kill the whole command, its main process, one that works, a supervisor, a tool, or all."""
+    everything = worker.everything()
+    supervisors = [each for each in everything if "supervisor.py" in title(each)]
+    tools = [child for each in supervisors for child in children(each)]
     victims: dict[str, list[psutil.Process]] = {
-        "everything": [each for each in worker.everything() if each.name().startswith("python")],
+        "everything but the tools": [each for each in everything if each not in tools],
+        "everything": everything,
         "the main process": [worker.main],
         "one process": [chance.choice(worker.workers())],
+        "a supervisor": supervisors[:1],
+        "a tool": tools[:1],
     }
-    choice = chance.choice(sorted(victims))
+    choice = chance.choice(sorted(name for name, chosen in victims.items() if chosen))
     for process in victims[choice]:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     return choice
+
+
+def children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def one_round(
@@ -89,7 +105,7 @@ def one_round(
     time.sleep(delay)
     killed = kill(workers[-1], chance)
     told = f"round {number}: killed {killed} after {delay:.2f} s"
-    if killed != "one process":
+    if killed in ("everything", "everything but the tools", "the main process"):
         workers[-1].process.wait(10)
         again = RealWorker(workers[-1]._environment, folder)
         workers.append(again)
@@ -102,18 +118,23 @@ def one_round(
     deployment.refresh_from_db()
     assert deployment.status == "succeeded", f"{told}: {deployment.status_reason}"
     for resource in Resource.objects.filter(created_by__name=f"app-{number}"):
-        check(resource, folder / resource.uid.rsplit(".", 1)[-1], told)
+        ledger = folder / resource.uid.rsplit(".", 1)[-1]
+        check(resource, ledger, told, whole=killed not in ("a tool", "everything"))
 
 
-def check(resource: Resource, ledger: Path, told: str) -> None:
-    """Compare what the newest state holds with what the module noted outside the database."""
+def check(resource: Resource, ledger: Path, told: str, *, whole: bool) -> None:
+    """Compare what the newest state holds with what the module noted outside the database.
+
+    A Terraform that is itself killed takes what it was making for made: nothing is missing from its
+    state, but not all of it need be noted.
+    """
     newest = StateVersion.objects.filter(resource=resource).latest("number")
     state = json.loads(decrypt_bytes(bytes(newest.data)))
     (part,) = state["resources"]
     held = Counter(instance["attributes"]["id"] for instance in part["instances"])
     made = Counter(ledger.read_text().split())
     assert resource.state == "active", told
-    assert made == held, f"{told}: {resource.key}"
+    assert made == held if whole else made <= held, f"{told}: {resource.key}"
     assert len(held) == PARTS, told
     assert not any("status" in instance for instance in part["instances"]), told
 
@@ -128,10 +149,10 @@ def test_a_deployment_survives_its_worker(
 
 
 @pytest.mark.faults
-def test_twenty_deployments_survive_their_workers(
+def test_many_deployments_survive_their_workers(
     place: Place, workers: list[RealWorker], tmp_path: Path
 ) -> None:
     seed = random.randrange(10**6)
     print("seed", seed)  # noqa: T201 - shown when the test fails
-    for number in range(20):
+    for number in range(int(os.environ.get("KILLS", "200"))):
         one_round(place, workers, tmp_path, number, random.Random(seed + number))
