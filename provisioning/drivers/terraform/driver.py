@@ -256,9 +256,8 @@ class _Application:
         to look at it before it is done.
         """
         self.run.log("An earlier attempt was lost: comparing its state with what is there.\n")
-        if self._plan("-refresh-only"):
-            self.run.log("What is there differs from the state; it is brought up to date.\n")
-        pending = self._plan()
+        self._compare()
+        pending = self._pending()
         if pending and self.resource.config.get("recovery") == STOP:
             raise DriverError(
                 f"An attempt was lost in the middle, and {len(pending)} changes are still to be made "
@@ -268,15 +267,29 @@ class _Application:
             )
         return not pending
 
-    def _plan(self, *words: str) -> list[str]:
-        """Return the changes that a plan finds, by action and address."""
-        messages = Messages(self.run, self.shipper.ship)
-        tool = self._start("plan", "-detailed-exitcode", *words)
-        outcome = follow(tool, run=self.run, on_line=messages.line)
+    def _compare(self) -> None:
+        """Say whether what is there differs from the state."""
+        outcome, messages = self._plan("-refresh-only")
+        if outcome.stopped:
+            self._judge(outcome, messages)
+        if outcome.exit_code == _CHANGES:
+            self.run.log("What is there differs from the state; it is brought up to date.\n")
+        elif outcome.exit_code:
+            # Without the resources that are still to be made, outputs that use them are errors.
+            self.run.log("The state is of a module half made: a whole plan tells what is there.\n")
+
+    def _pending(self) -> list[str]:
+        """Return the changes that are still to be made, by action and address."""
+        outcome, messages = self._plan()
         if outcome.exit_code == _CHANGES:
             return sorted(messages.planned) or ["change outputs"]
         self._judge(outcome, messages)
         return []
+
+    def _plan(self, *words: str) -> tuple[Outcome, Messages]:
+        messages = Messages(self.run, self.shipper.ship)
+        tool = self._start("plan", "-detailed-exitcode", *words)
+        return follow(tool, run=self.run, on_line=messages.line), messages
 
     def _follow(self, tool: Tool) -> None:
         messages = Messages(self.run, self.shipper.ship)

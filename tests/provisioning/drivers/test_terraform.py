@@ -553,3 +553,17 @@ def test_with_a_mirror_a_provider_that_it_lacks_is_refused(
     with pytest.raises(DriverError, match=r"acme/x"):
         DRIVER.ensure(module(text, size="small"), run)
     assert str(mirror) in run.text()
+
+
+def test_an_interrupted_apply_that_had_made_nothing_is_recovered(
+    module: Any, run: MemoryRun, tmp_path: Path
+) -> None:
+    text = ITEMS + 'output "first" {\n  value = terraform_data.item[0].id\n}\n'
+    run.states.append(
+        b'{"version": 4, "serial": 1, "lineage": "a", "outputs": {}, "resources": []}'
+    )
+    run.recovering, run.attempt = True, 2
+    result = DRIVER.ensure(module(text, ledger=str(tmp_path / "ledger"), items=1, seconds=0), run)
+    assert set(result.outputs) == {"first"}
+    assert _ledger(tmp_path / "ledger") == [0]
+    assert "The state is of a module half made" in run.text()
