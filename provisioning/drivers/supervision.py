@@ -115,12 +115,12 @@ class Tool:
         tool.files.mkdir(mode=0o700, exist_ok=True)
         for name in ("tool", "told", "end", "orders"):
             (tool.files / name).unlink(missing_ok=True)
-        (tool.files / "owner").write_text(_owner(run.step, run.attempt))
         if run.deadline is not None:
             tool.order("deadline", str(run.deadline), GRACE_SECONDS[supervisor.TIMED_OUT])
         lock = tool._lock_file()
         fcntl.flock(lock, fcntl.LOCK_EX)
         sinks = [_sink(tool.files / f"{stream}.log") for stream in STREAMS]
+        (tool.files / "owner").write_text(_owner(run.step, run.attempt))
         lease = run.work_folder / LEASE_FILE
         words = sandbox.find_sandbox(run.work_folder).wrap(
             [

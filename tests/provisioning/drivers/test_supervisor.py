@@ -16,6 +16,7 @@ from provisioning.drivers.base import LeaseLostError
 from provisioning.drivers.supervision import (
     CONTROL_FOLDER,
     LEASE_FILE,
+    STREAMS,
     Outcome,
     Tool,
     ToolLostError,
@@ -319,3 +320,14 @@ def test_a_later_order_may_shorten_the_grace(run: MemoryRun) -> None:
     tool.order("stop", "cancelled", 0.1)
     assert tool.wait(5)
     assert tool.outcome() == Outcome(-signal.SIGKILL, "cancelled")
+
+
+def test_a_tool_whose_worker_was_killed_before_it_ran_is_lost(run: MemoryRun) -> None:
+    tool = Tool(run.work_folder)
+    tool.files.mkdir(exist_ok=True)
+    for stream in STREAMS:
+        (tool.files / f"{stream}.log").touch()
+    tool.take_over(run)
+    with pytest.raises(ToolLostError):
+        follow(tool, run=run)
+    assert Tool.left_in(run.work_folder) is None
