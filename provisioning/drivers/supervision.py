@@ -106,10 +106,12 @@ class Tool:
         stdin: Path | None = None,
         readable: Sequence[Path] = (),
         writable: Sequence[Path] = (),
+        followable: bool = True,
     ) -> Tool:
         """Start a tool under a supervisor, both in a sandbox; `follow` reads what it says.
 
-        `readable` and `writable` name what the tool needs to see besides the folder.
+        `readable` and `writable` name what the tool needs to see besides the folder. A tool whose end
+        alone does not tell that the work is done is not `followable`: the next attempt ends it.
         """
         tool = cls(folder)
         tool.files.mkdir(mode=0o700, exist_ok=True)
@@ -120,7 +122,9 @@ class Tool:
         lock = tool._lock_file()
         fcntl.flock(lock, fcntl.LOCK_EX)
         sinks = [_sink(tool.files / f"{stream}.log") for stream in STREAMS]
-        (tool.files / "owner").write_text(_owner(run.step, run.attempt))
+        (tool.files / "owner").write_text(
+            _owner(run.step, run.attempt) if followable else "this attempt alone"
+        )
         lease = run.work_folder / LEASE_FILE
         words = sandbox.find_sandbox(run.work_folder).wrap(
             [

@@ -247,6 +247,7 @@ class _Application:
             folder=self.folder,
             environment=self.environment,
             readable=self.readable,
+            followable=words[0] == "apply",
         )
 
     def _is_as_wanted(self) -> bool:

@@ -567,3 +567,20 @@ def test_an_interrupted_apply_that_had_made_nothing_is_recovered(
     assert set(result.outputs) == {"first"}
     assert _ledger(tmp_path / "ledger") == [0]
     assert "The state is of a module half made" in run.text()
+
+
+def test_a_plan_that_another_attempt_left_is_not_taken_for_the_apply(
+    module: Any, run: MemoryRun
+) -> None:
+    run.work_folder.mkdir(parents=True)
+    left = Tool.start(
+        ["/bin/sleep", "60"],
+        run=run,
+        folder=run.work_folder,
+        environment=run.environment,
+        followable=False,
+    )
+    run.attempt = 2
+    result = DRIVER.ensure(module(SIMPLE, size="small"), run)
+    assert result.outputs == {"size": "small"}
+    assert not left.runs()
