@@ -170,6 +170,8 @@ class Tool:
 
     def runs(self) -> bool:
         """Tell whether its supervisor lives; the tool and all it started end before that does."""
+        if not self.files.is_dir():
+            return False
         lock = self._lock_file()
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

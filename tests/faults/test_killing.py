@@ -79,7 +79,8 @@ def kill(worker: RealWorker, chance: random.Random) -> str:
         "the main process": [worker.main],
         "one process": [chance.choice(worker.workers())],
         "a supervisor": supervisors[:1],
-        "a tool": tools[:1],
+        # With what it runs: a provisioner would go on and note what no state can know of.
+        "a tool": [*tools[:1], *(each for tool in tools[:1] for each in children(tool))],
     }
     choice = chance.choice(sorted(name for name, chosen in victims.items() if chosen))
     for process in victims[choice]:
@@ -134,7 +135,8 @@ def check(resource: Resource, ledger: Path, told: str, *, whole: bool) -> None:
     held = Counter(instance["attributes"]["id"] for instance in part["instances"])
     made = Counter(ledger.read_text().split())
     assert resource.state == "active", told
-    assert made == held if whole else made <= held, f"{told}: {resource.key}"
+    said = f"{told}: {resource.key}: noted {made}, in the state {held}"
+    assert made == held if whole else made <= held, said
     assert len(held) == PARTS, told
     assert not any("status" in instance for instance in part["instances"]), told
 

@@ -81,7 +81,9 @@ class Faults(threading.Thread):
         self.chance.choice(self._supervisors()).kill()
 
     def kill_a_tool(self) -> None:
-        self.chance.choice(self._supervisors()).children()[0].kill()
+        tool = self.chance.choice(self._supervisors()).children()[0]
+        for process in (*tool.children(), tool):
+            process.kill()
 
     def freeze_a_process(self) -> None:
         process = self.chance.choice(self.worker.workers())
