@@ -59,6 +59,17 @@ TERMINAL_STATUSES = [
 ]
 
 
+class Scope(models.TextChoices):
+    """How far resources may be from the environment that uses them."""
+
+    ENVIRONMENT = "environment", "Environment"
+    """In it."""
+    ORGANISATION = "organisation", "Organisation"
+    """In any environment of the organisation."""
+    GLOBAL = "global", "Global"
+    """Also in other organisations, if they were published."""
+
+
 class StepAction(models.TextChoices):
     """The only two things a step does."""
 
@@ -150,6 +161,12 @@ class Deployment(models.Model):
     reason = models.TextField(blank=True, help_text="Why somebody asked for it.")
     plan = models.JSONField(default=dict)
     plan_digest = models.CharField(max_length=64)
+    scope = models.CharField(
+        max_length=15,
+        choices=Scope.choices,
+        default=Scope.ENVIRONMENT,
+        help_text="How far beyond its environment the plan looks for resources, or concerns any.",
+    )
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="deployments"
     )
@@ -176,6 +193,9 @@ class Deployment(models.Model):
                 condition=Q(kind__in=DeploymentKind.values), name="deployment_kind_valid"
             ),
             models.CheckConstraint(
+                condition=Q(scope__in=Scope.values), name="deployment_scope_valid"
+            ),
+            models.CheckConstraint(
                 condition=Q(application__isnull=False) | Q(kind=DeploymentKind.MAINTENANCE),
                 name="deployment_has_application",
             ),
@@ -185,7 +205,14 @@ class Deployment(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["application", "environment", "status"], name="deployment_app_idx")
+            models.Index(
+                fields=["application", "environment", "status"], name="deployment_app_idx"
+            ),
+            models.Index(
+                fields=["environment"],
+                condition=Q(status=DeploymentStatus.WAITING),
+                name="deployment_waiting_idx",
+            ),
         ]
 
     def __str__(self) -> str:

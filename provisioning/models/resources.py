@@ -199,6 +199,10 @@ class Resource(models.Model):
     sharing_policy = models.CharField(
         max_length=10, choices=SharingPolicy.choices, default=SharingPolicy.APPROVAL
     )
+    published = models.BooleanField(
+        default=False,
+        help_text="Other organisations find it by criteria, in the scope global; staff decide.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
     deleted_at = models.DateTimeField(null=True, blank=True)
@@ -226,6 +230,10 @@ class Resource(models.Model):
                 condition=Q(match_slot="", slot_ordinal=None)
                 | (~Q(match_slot="") & Q(slot_ordinal__isnull=False)),
                 name="resource_slot_whole",
+            ),
+            models.CheckConstraint(
+                condition=Q(published=False) | ~Q(match_slot=""),
+                name="resource_published_in_slot",
             ),
             models.CheckConstraint(
                 condition=Q(max_consumers=None) | Q(max_consumers__gte=1),
@@ -284,7 +292,8 @@ class ResourceConsumer(models.Model):
     params = models.JSONField(
         null=True,
         blank=True,
-        help_text="The params it asked for, references bound to keys; null if it named none.",
+        help_text="The params it asked for, references bound to keys as its workload's environment "
+        "names them; null if it named none.",
     )
     depends_on = models.JSONField(default=list, help_text="Keys it declared with `dependsOn`.")
     priority = models.IntegerField(null=True, blank=True)
@@ -293,6 +302,11 @@ class ResourceConsumer(models.Model):
     )
     state = models.CharField(
         max_length=10, choices=ConsumerState.choices, default=ConsumerState.PENDING
+    )
+    crosses = models.BooleanField(
+        default=False,
+        editable=False,
+        help_text="Its resource is in another environment than its workload; the database says so.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
     ended_at = models.DateTimeField(null=True, blank=True)
@@ -321,10 +335,26 @@ class ResourceConsumer(models.Model):
                 condition=Q(mode__in=ConsumerMode.values), name="consumer_mode_valid"
             ),
         ]
-        indexes = [models.Index(fields=["resource", "state"], name="consumer_resource_idx")]
+        indexes = [
+            models.Index(fields=["resource", "state"], name="consumer_resource_idx"),
+            models.Index(
+                fields=["workload"],
+                condition=Q(crosses=True, state=ConsumerState.ACTIVE),
+                name="consumer_crossing_idx",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.workload_id}:{self.alias} → {self.resource_id}"
+
+    @property
+    def application_name(self) -> str:
+        """Name the application, with its environment if the resource is in another one."""
+        name = self.workload.application.name
+        if not self.crosses:
+            return name
+        environment = self.workload.environment
+        return f"{environment.organisation.name}/{environment.name}/{name}"
 
 
 class ResourceOutput(models.Model):
@@ -358,6 +388,11 @@ class ResourceDependency(models.Model):
     kind = models.CharField(
         max_length=10, choices=DependencyKind.choices, default=DependencyKind.OUTPUT
     )
+    crosses = models.BooleanField(
+        default=False,
+        editable=False,
+        help_text="The two are in different environments; the database says so.",
+    )
 
     class Meta:
         constraints = [
@@ -366,6 +401,11 @@ class ResourceDependency(models.Model):
             models.CheckConstraint(
                 condition=Q(kind__in=DependencyKind.values), name="dependency_kind_valid"
             ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["target"], condition=Q(crosses=True), name="dependency_crossing_idx"
+            )
         ]
 
     def __str__(self) -> str:

@@ -1,9 +1,10 @@
-"""What a deployment needs but cannot have: what was adopted differently, and what is gone."""
+"""What a deployment needs but cannot have: adopted differently, gone, or to be made elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 
+from provisioning.planning.addresses import environment_of
 from provisioning.planning.desired import Desired
 from provisioning.planning.facts import Snapshot
 from provisioning.planning.maintenance import short_name
@@ -22,7 +23,11 @@ def availability_problems(
         each = desired.get(requirement.key)
         if each is None or each.key in told:
             continue
-        problem = _adopted(requirement, each) or _missing(requirement, each, required, snapshot)
+        problem = (
+            _adopted(requirement, each)
+            or _elsewhere(requirement, each)
+            or _missing(requirement, each, required, snapshot)
+        )
         if problem:
             told.add(each.key)
             yield problem
@@ -42,6 +47,17 @@ def _adopted(requirement: Requirement, each: Desired) -> Problem | None:
         "would have to change.",
         below="params",
         hint="name no params to take it as it is",
+    )
+
+
+def _elsewhere(requirement: Requirement, each: Desired) -> Problem | None:
+    """Refuse to make anything in another environment, such as what a resource there lacks."""
+    if each.present is not None or not (path := environment_of(each.key)):
+        return None
+    return requirement.problem(
+        f"{short_name(each.key)} would have to be made in the environment {path}, and a deployment "
+        "makes resources in its own environment alone.",
+        hint="deploy what is there again, which makes it, or write `scope: environment`",
     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from provisioning.planning.addresses import environment_of, key_of
 from provisioning.planning.expressions import (
     CONTEXT,
     PARAMS,
@@ -270,8 +271,7 @@ class _Expansion:
 
     def _group(self, need: Need, class_: str, parent: Requirement, version: VersionFacts) -> str:
         """Tell needs apart that differ in what their template shares by, or return ""."""
-        id_ = "" if need.id == SAME_ID else need.id
-        found = self._matcher.match(need.type, class_, id_).version
+        found = self._version_of(need, class_, parent)
         if found is None or not found.share_same:
             return ""
         scope = Scope(with_defaults(version, parent.params or {}), self._context(parent), {})
@@ -284,6 +284,18 @@ class _Expansion:
         filled = with_defaults(found, fill(need.params, look_up))
         values = json.dumps([filled.get(name) for name in found.share_same], sort_keys=True)
         return "-" + hashlib.sha256(values.encode()).hexdigest()[:GROUP_LENGTH]
+
+    def _version_of(self, need: Need, class_: str, parent: Requirement) -> VersionFacts | None:
+        """Return what serves a need; in another environment it is there, or the plan is refused."""
+        id_ = "" if need.id == SAME_ID else need.id
+        if not environment_of(parent.key):
+            return self._matcher.match(need.type, class_, id_).version
+        same_id = need.id == SAME_ID
+        key = needed_key(parent.key, f"{need.type}.{class_}", need.key, id_, same_id=same_id)
+        resources = self._snapshot.resources
+        return next(
+            (resources[each].version for each in sorted(resources) if _is_of_group(each, key)), None
+        )
 
     def _context(self, parent: Requirement) -> dict[str, str]:
         here = self._snapshot
@@ -308,10 +320,14 @@ class _Expansion:
         self._problems.append(requirement.problem(message, hint=hint))
 
 
+def _is_of_group(key: str, beginning: str) -> bool:
+    return key == beginning or key.startswith(f"{beginning}-")
+
+
 def _type_class(requirement: Requirement) -> str:
     return f"{requirement.declaration.type}.{requirement.declaration.class_}"
 
 
 def _mode(key: str) -> Any:
-    space = key.partition("/")[0]
+    space = key_of(key).partition("/")[0]
     return {"private": "private", "with": "shared"}.get(space, "application")

@@ -15,7 +15,16 @@ from provisioning.exceptions import ConductorError
 
 Roots: TypeAlias = Mapping[str, Collection[str] | None]
 """What a condition may name: roots, and which facts each has (None: any)."""
-FACTS = ("application", "environment", "environment_kind", "metadata", "params", "tags", "team")
+FACTS = (
+    "application",
+    "environment",
+    "environment_kind",
+    "metadata",
+    "organisation",
+    "params",
+    "tags",
+    "team",
+)
 SHARING: Roots = {"consumer": FACTS, "resource": FACTS}
 """What a rule for conditional sharing compares."""
 UNKNOWN = object()

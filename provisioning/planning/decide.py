@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 
 from provisioning.graph.build import CycleError, order
+from provisioning.planning.addresses import environment_of
 from provisioning.planning.assembly import Assembly, is_own
 from provisioning.planning.availability import availability_problems
 from provisioning.planning.components import expanded, need_output_problems
@@ -159,11 +160,12 @@ def _refuse_missing_tools(plan: Plan, snapshot: Snapshot) -> None:
             "",
             f"{each.uid} cannot be {'destroyed' if steps[each.key] == 'destroy' else 'changed'}: the "
             f"template {each.template.name} needs {tool}, which is installed on no worker of the "
-            f"environment {snapshot.environment}.",
+            f"environment {environment_of(each.key) or snapshot.environment}.",
             f"install {tool} where the worker runs and start the worker again",
         )
         for each in plan.resources
-        if each.key in steps and (tool := snapshot.missing_tools.get(each.template.driver))
+        if each.key in steps
+        and (tool := snapshot.around(each.key).missing_tools.get(each.template.driver))
     ]
     if problems:
         raise PlanError(problems)
@@ -176,7 +178,9 @@ def _validate(
     snapshot: Snapshot,
     problems: list[Problem],
 ) -> None:
-    checks = ParamChecks(later=bool(snapshot.defaults))
+    elsewhere = snapshot.elsewhere.values()
+    has_defaults = bool(snapshot.defaults) or any(each.defaults for each in elsewhere)
+    checks = ParamChecks(later=has_defaults)
     versions: dict[str, VersionFacts] = {key: each.version for key, each in desired.items()}
     aliases: dict[str, dict[str, str]] = defaultdict(dict)
     merged: dict[str, Requirement] = {}
@@ -188,7 +192,7 @@ def _validate(
             problems.extend(checks.problems(requirement, versions[requirement.key]))
             if versions[requirement.key].merge_rules:
                 merged.setdefault(requirement.key, requirement)
-        if requirement.key in desired and snapshot.defaults:
+        if requirement.key in desired and has_defaults:
             merged.setdefault(requirement.key, requirement)
         if requirement.params:
             problems.extend(output_problems(requirement, of_workload, versions))

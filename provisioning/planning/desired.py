@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from provisioning.planning.addresses import in_own_terms
 from provisioning.planning.context import ContextBuilder
 from provisioning.planning.expressions import ExpressionError
 from provisioning.planning.facts import (
@@ -138,7 +139,8 @@ def without_leaving(
     """
     kept = {edge: kind for edge, kind in snapshot.dependencies.items() if edge[0] == present.key}
     as_now = as_it_is(present, {target: kind for (_, target), kind in kept.items()})
-    digest = spec_digest(present.version, present.name, present.params, context)
+    own_terms = in_own_terms(present.params, present.key, snapshot.path)
+    digest = spec_digest(present.version, present.name, own_terms, context)
     as_now = replace(as_now, context=context, spec_digest=digest)
     if not present.version.merge_rules:
         return as_now
@@ -155,7 +157,8 @@ def without_leaving(
     kind = _kind(present.version)
     depends_on = {target: kind for each in staying for target in each.depends_on}
     depends_on |= dict.fromkeys(_allowed(params, (), present, snapshot), "output")
-    digest = spec_digest(present.version, present.name, params, context)
+    own_terms = in_own_terms(params, present.key, snapshot.path)
+    digest = spec_digest(present.version, present.name, own_terms, context)
     return replace(
         as_now,
         params=params,
@@ -170,7 +173,10 @@ def without_leaving(
 def spec_digest(
     version: VersionFacts, name: str, params: Mapping[str, Any], context: Mapping[str, Any]
 ) -> str:
-    """Return the sha256 of a resource's template version and unsubstituted input."""
+    """Return the sha256 of a resource's template version and unsubstituted input.
+
+    `params` are in its own terms, so that all who look at it find the same digest.
+    """
     spec = [version.template, version.version, version.digest, name, params, context]
     text = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -290,7 +296,7 @@ def _settled(
         version=version,
         params=params,
         context=told,
-        spec_digest=spec_digest(version, name, params, told),
+        spec_digest=spec_digest(version, name, in_own_terms(params, key, snapshot.path), told),
         depends_on=dict(sorted(depends_on.items())),
         candidates=match.candidates,
         present=present,

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from provisioning.planning.addresses import environment_of, path_of
+
 
 @dataclass(frozen=True, slots=True)
 class VersionFacts:
@@ -101,7 +103,8 @@ class ResourceFacts:
 
     `adopted`: no driver ever runs on it. `importing` names what its driver still has to take in. `grace`: seconds that it outlives its last consumer.
     `trouble` says, if the last step on it failed, which deployment's it was. `floor` has the params
-    below which it does not shrink. `pool` names the pool of a member, `claimed` or not.
+    below which it does not shrink. `pool` names the pool of a member, `claimed` or not. `published`:
+    other organisations may find it.
     """
 
     id: str
@@ -130,6 +133,7 @@ class ResourceFacts:
     slot: SlotFacts | None = None
     pool: str = ""
     claimed: bool = False
+    published: bool = False
     created_at: str = ""
 
 
@@ -161,13 +165,26 @@ class WorkloadFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class EnvironmentFacts:
+    """What counts of another environment for the resources that are there; see Snapshot."""
+
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    missing_tools: Mapping[str, str] = field(default_factory=dict)
+    protected: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One application in one environment, with everything in the environment it may meet.
+    """One application in one environment, with everything it may meet there and elsewhere.
 
     `resources` are the live ones by key; `dependencies` maps (source key, target key) to the kind;
     `pools` are by name; `defaults` maps a type, or `*`, to params that nobody asked for;
     `missing_tools` maps a driver's name to the tool that no worker has; `protected` means that each
     deployment to the environment has to be approved.
+
+    Everything is named as this environment does it (`planning.addresses`): resources of other
+    environments by their addresses, also inside params, and applications and teams from elsewhere
+    by names that none has here. `elsewhere` has these environments by path.
     """
 
     organisation: str
@@ -187,3 +204,14 @@ class Snapshot:
     missing_tools: Mapping[str, str] = field(default_factory=dict)
     protected: bool = False
     pools: Mapping[str, PoolFacts] = field(default_factory=dict)
+    elsewhere: Mapping[str, EnvironmentFacts] = field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        """Return the path of the environment."""
+        return path_of(self.organisation, self.environment)
+
+    def around(self, key: str) -> EnvironmentFacts | Snapshot:
+        """Return what counts of the environment in which the resource with this key is."""
+        path = environment_of(key)
+        return self.elsewhere[path] if path else self

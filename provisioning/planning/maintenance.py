@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from provisioning.exceptions import ConductorError
+from provisioning.planning.addresses import spoken
 from provisioning.planning.assembly import Assembly
 from provisioning.planning.desired import as_it_is
 from provisioning.planning.facts import ConsumerFacts, ResourceFacts, Snapshot
@@ -58,7 +59,7 @@ def decide_ensure(key: str, snapshot: Snapshot) -> Plan:
 
 def short_name(key: str) -> str:
     """Return the name by which people know a resource: the shared name, otherwise the key."""
-    return key.removeprefix("shared/")
+    return spoken(key).removeprefix("shared/")
 
 
 def consumer_name(application: str, workload: str) -> str:

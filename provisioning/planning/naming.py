@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from provisioning.planning.addresses import address_of, environment_of, key_of
 from provisioning.score.workload import Binding, ResourceDeclaration
 
 NAME_LENGTH = 40
@@ -38,8 +39,12 @@ def needed_key(parent: str, type_class: str, group: str, id_: str, *, same_id: b
     """Return the key of what the resource with the key `parent` needs besides itself.
 
     An application's own resources share by `group` or by `id_` throughout the application; those of
-    nobody in particular have needs of their own. With `same_id` only type and class differ.
+    nobody in particular have needs of their own. With `same_id` only type and class differ. What a
+    resource needs is in its own environment.
     """
+    if path := environment_of(parent):
+        inside = needed_key(key_of(parent), type_class, group, id_, same_id=same_id)
+        return address_of(inside, path)
     space, _, rest = parent.partition("/")
     if space == "private":
         application = rest.partition("/")[0]

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from provisioning.exceptions import ConductorError
+from provisioning.planning.addresses import environment_of
 from provisioning.planning.questions import Question
-from provisioning.score.workload import Problem, sorted_maps
+from provisioning.score.workload import Problem, sorted_maps, widest
 
 
 def _plain(value: Any) -> dict[str, Any]:
@@ -112,7 +113,10 @@ class PlannedSlot:
 
 @dataclass(frozen=True, slots=True)
 class PlannedConsumer:
-    """Who will consume a resource once the plan has been carried out."""
+    """Who will consume a resource once the plan has been carried out.
+
+    An application in another environment is named `ORGANISATION/ENVIRONMENT/APPLICATION`.
+    """
 
     application: str
     workload: str
@@ -140,6 +144,7 @@ class PlannedResource:
     """
 
     key: str
+    """In another environment the address; see `planning.addresses`."""
     uid: str
     name: str
     type: str
@@ -249,6 +254,14 @@ class Plan:
             del resource["resource_id"], resource["reason"], resource["template"]["version_id"]
         text = json.dumps(decided, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def scope(self) -> str:
+        """Return how far beyond its environment it has looked for resources, or concerns any."""
+        scopes = [str(each.matching["scope"]) for each in self.bindings if each.matching]
+        if any(environment_of(each.key) for each in self.resources):
+            scopes.append("organisation")
+        return widest(scopes)
 
     @property
     def changes_nothing(self) -> bool:

@@ -3,6 +3,7 @@
 The resource's own team is never asked, and neither is anybody about an application that uses the
 resource already. A grant or an open policy answers beforehand whether a resource may be used; a
 change of what another team owns is asked in any case. Leaving a resource needs nobody's approval.
+All that holds for the teams of other environments and organisations as well.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from provisioning.planning.addresses import environment_of, spoken
 from provisioning.planning.facts import ResourceFacts, Snapshot
 from provisioning.score.workload import Problem
 
@@ -70,13 +72,12 @@ def questions_of(plan: Plan, snapshot: Snapshot) -> tuple[Question, ...]:
     asked = []
     kind = plan.kind
     released = {release.key for release in plan.releases}
-    if snapshot.protected and kind in _VERBS:
+    if kind in _VERBS and (protected := _protected(plan, snapshot)):
         asked.append(
             Question(
                 "deployment",
                 snapshot.team,
-                f"{snapshot.application} asks to {_VERBS[kind]} in the protected "
-                f"environment {snapshot.environment}.",
+                f"{snapshot.application} asks to {_VERBS[kind]} in {protected}.",
                 plan=plan.digest,
             )
         )
@@ -93,6 +94,26 @@ def questions_of(plan: Plan, snapshot: Snapshot) -> tuple[Question, ...]:
 
 
 _VERBS = {"deploy": "deploy", "teardown": "tear workloads down"}
+
+
+def _protected(plan: Plan, snapshot: Snapshot) -> str:
+    """Name the protected environments that a plan has to do with, or return "".
+
+    With its own it always has. With another one it has if it joins, changes or destroys a resource
+    there; what is only brought about as it was agreed to counts for nothing.
+    """
+    paths = {
+        environment_of(each.key)
+        for each in plan.resources
+        if each.action not in ("unchanged", "release")
+    }
+    others = [path for path in sorted(paths - {""}) if snapshot.elsewhere[path].protected]
+    own = f"the protected environment {snapshot.environment}" if snapshot.protected else ""
+    if not others:
+        return own
+    plural = "s" if len(others) > 1 else ""
+    touched = f"touching the protected environment{plural} {', '.join(others)}"
+    return f"{own or snapshot.environment}, {touched}"
 
 
 def closed_problems(requirements: Sequence[Requirement], snapshot: Snapshot) -> list[Problem]:
@@ -147,7 +168,7 @@ def _about(
         kind="resource",
         team=present.owner_team,
         text=f"{snapshot.application} of the team {snapshot.team} asks to {' and '.join(asks)} "
-        f"{planned.key}.",
+        f"{spoken(planned.key)}.",
         key=planned.key,
         uid=planned.uid,
         joins=joins,

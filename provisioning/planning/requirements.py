@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from provisioning.graph.build import CycleError, order
+from provisioning.planning.addresses import environment_of
 from provisioning.planning.claims import claimed_keys
 from provisioning.planning.facts import PoolFacts, Snapshot
 from provisioning.planning.naming import resource_key
 from provisioning.planning.references import bind, bound_text, literal_text
-from provisioning.planning.slots import Found, Slots, slot_after
+from provisioning.planning.slots import Found, NothingFitsError, Slots, slot_after
 from provisioning.score.placeholders import (
     PlaceholderError,
     as_text,
@@ -74,7 +75,11 @@ def requirements_of(
     workloads: Sequence[Workload], snapshot: Snapshot, problems: list[Problem]
 ) -> list[Requirement]:
     """Bind every declared resource; what cannot be bound is left out and told in `problems`."""
-    keys_by_id = {resource.id: resource.key for resource in snapshot.resources.values()}
+    keys_by_id = {
+        resource.id: resource.key
+        for resource in snapshot.resources.values()
+        if not environment_of(resource.key)
+    }
     requirements = []
     slots = Slots(workloads, snapshot)
     claimed = claimed_keys(workloads, snapshot, problems)
@@ -94,7 +99,12 @@ def requirements_of(
             if pool := workload.resources[alias].binding.pool:
                 bound[alias] = replace(bound[alias], pool=snapshot.pools[pool])
             elif workload.resources[alias].binding.mode == "match":
-                found = slots.bind(workload, workload.resources[alias], bound[alias].params)
+                try:
+                    found = slots.bind(workload, workload.resources[alias], bound[alias].params)
+                except NothingFitsError as error:
+                    problems.append(bound.pop(alias).problem(str(error), hint=error.hint))
+                    del keys[alias]
+                    continue
                 keys[alias] = found.key
                 bound[alias] = replace(bound[alias], key=found.key, found=found)
         requirements += [bound[alias] for alias in sorted(bound)]
@@ -208,12 +218,6 @@ def _refusal(alias: str, binding: Binding, keys_by_id: Mapping[str, str]) -> tup
         if key.startswith("pool/"):
             message = f"`{alias}` names a member of a pool, {key}, by its id."
             return message, f"write `pool: {key.split('/')[1]}` to claim a member of your own"
-    if binding.matching and binding.matching.scope != "environment":
-        message = (
-            f"`{alias}` is to be matched in the scope {binding.matching.scope}, and resources are "
-            "matched within one environment only."
-        )
-        return message, "write `scope: environment`"
     return None
 
 

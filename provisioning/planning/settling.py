@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from provisioning.planning.addresses import environment_of, in_own_terms, rewritten
 from provisioning.planning.facts import ConsumerFacts, ResourceFacts, Snapshot, VersionFacts
 from provisioning.planning.merge_rules import text
 from provisioning.planning.merging import (
@@ -48,17 +49,28 @@ def settlement(
     """Settle what the given requirements and the other consumers ask of one resource.
 
     What nobody asks for is as the environment's defaults say. `shrink` lets happen what the template
-    only proposes. Raises MergeConflictError.
+    only proposes. All is settled in the resource's own terms, so that everybody gets the same, in
+    the same order. Raises MergeConflictError.
     """
     type_ = asked[0].declaration.type if asked else present.type if present else ""
-    defaults = defaults_of(type_, version, snapshot)
+    key = asked[0].key if asked else present.key if present else ""
+    defaults = defaults_of(type_, version, snapshot.around(key).defaults)
+    here, there = snapshot.path, environment_of(key) or snapshot.path
+    if present is not None and there != here:
+        params, floor = (rewritten(each, here, there) for each in (present.params, present.floor))
+        present = replace(present, params=params, floor=floor)
     settled = _asked_for(asked, others, version, present, snapshot, defaults, shrink=shrink)
-    return _with_defaults(settled, defaults, snapshot)
+    settled = _with_defaults(settled, defaults, environment_of(key) or snapshot.environment)
+    if there == here:
+        return settled
+    return replace(settled, params=rewritten(settled.params, there, here))
 
 
-def defaults_of(type_: str, version: VersionFacts, snapshot: Snapshot) -> dict[str, Any]:
-    """Return the environment's defaults for the params that a template has; the type's own win."""
-    said = {**snapshot.defaults.get("*", {}), **snapshot.defaults.get(type_, {})}
+def defaults_of(
+    type_: str, version: VersionFacts, by_type: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return an environment's defaults for the params that a template has; the type's own win."""
+    said = {**by_type.get("*", {}), **by_type.get(type_, {})}
     properties = version.params_schema.get("properties", {})
     return {name: value for name, value in sorted(said.items()) if name in properties}
 
@@ -68,11 +80,12 @@ def params_with_defaults(
 ) -> Mapping[str, Any]:
     """Return params as they are once the environment's defaults have filled in what is left out."""
     settled = Settlement(params, {})
-    return _with_defaults(settled, defaults_of(type_, version, snapshot), snapshot).params
+    defaults = defaults_of(type_, version, snapshot.defaults)
+    return _with_defaults(settled, defaults, snapshot.environment).params
 
 
 def _with_defaults(
-    settled: Settlement, defaults: Mapping[str, Any], snapshot: Snapshot
+    settled: Settlement, defaults: Mapping[str, Any], environment: str
 ) -> Settlement:
     """Fill in what nobody asks for; of two maps of tags the consumers' entries win."""
     more = {name: value for name, value in defaults.items() if name not in settled.params}
@@ -81,7 +94,7 @@ def _with_defaults(
         more[TAGS] = {**tags, **given}
     if not more:
         return settled
-    who = f"environment {snapshot.environment}"
+    who = f"environment {environment}"
     by_whom = {name: (*settled.decided_by.get(name, ()), who) for name in more}
     return replace(
         settled,
@@ -100,20 +113,7 @@ def _asked_for(
     *,
     shrink: bool,
 ) -> Settlement:
-    wishes = [
-        Wish(
-            snapshot.application,
-            each.workload.name,
-            each.declaration.alias,
-            each.params,
-            each.declaration.priority,
-        )
-        for each in asked
-    ]
-    wishes += [
-        Wish(each.application, each.workload, each.alias, each.params, each.priority)
-        for each in others
-    ]
+    wishes = _wishes(asked, others, snapshot)
     voiced = [wish for wish in wishes if wish.params is not None]
     if len(voiced) == 1 and not version.merge_rules:
         only = voiced[0]
@@ -123,6 +123,33 @@ def _asked_for(
         return Settlement(present.params, {})
     claims = combine(map(claims_of, wishes))
     return _settled(claims, version, present, defaults, shrink=shrink)
+
+
+def _wishes(
+    asked: Sequence[Requirement], others: Sequence[ConsumerFacts], snapshot: Snapshot
+) -> list[Wish]:
+    here = snapshot.path
+    wishes = [
+        Wish(
+            snapshot.application,
+            each.workload.name,
+            each.declaration.alias,
+            in_own_terms(each.params, each.key, here),
+            each.declaration.priority,
+        )
+        for each in asked
+    ]
+    wishes += [
+        Wish(
+            each.application,
+            each.workload,
+            each.alias,
+            in_own_terms(each.params, each.key, here),
+            each.priority,
+        )
+        for each in others
+    ]
+    return wishes
 
 
 def merge_problems(error: MergeConflictError, asked: Sequence[Requirement]) -> list[Problem]:

@@ -1,19 +1,21 @@
 """Which live resource serves an alias that asks by criteria, and why each other one does not.
 
-Candidates are the live resources of the environment that were made for sharing by criteria and have
-the wanted type and class. They are ranked: the one that the alias is bound to, then those of its
-own team, then the oldest; the key decides between equals. The first that is not refused is taken.
-If all are, a new one is made in the slot: the scope, type, class and wanted values, as a digest.
+Candidates are the live resources that were made for sharing by criteria and have the wanted type
+and class, in the order of `planning.candidates`. The first that is not refused is taken. If all are,
+a new one is made in the slot: the scope's owner, type, class and wanted values, as a digest. Only
+the scope `global` makes none.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import attrgetter
 from typing import Any
 
+from provisioning.exceptions import ConductorError
+from provisioning.planning.addresses import NOWHERE, rewritten
+from provisioning.planning.candidates import Candidates
 from provisioning.planning.conditions import Condition, read_condition
 from provisioning.planning.criteria import (
     Place,
@@ -76,6 +78,14 @@ def slot_after(present: ResourceFacts | None, found: Iterable[Found | None]) -> 
     return replace(slots[0], max_consumers=min(limits, default=None))
 
 
+class NothingFitsError(ConductorError):
+    """Refuse to go on without a resource where none may be made; `hint` says what to do."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        self.hint = hint
+        super().__init__(message)
+
+
 class Slots:
     """Bind the aliases of one plan to slots, one after the other, counting who uses what.
 
@@ -86,17 +96,11 @@ class Slots:
         self._snapshot = snapshot
         self._rules: dict[str, Condition] = {}
         self._templates = Matcher(snapshot)
-        self._candidates: dict[tuple[str, str], list[ResourceFacts]] = defaultdict(list)
-        self._ordinals: dict[str, set[int]] = defaultdict(set)
-        for each in snapshot.resources.values():
-            if each.slot is not None:
-                self._candidates[each.type, each.class_].append(each)
-                self._ordinals[each.slot.slot].add(each.slot.ordinal)
-        self._ranked: set[tuple[str, str]] = set()
         self._most: dict[str, int | None] = {}
         own = [each for each in snapshot.consumers if each.application == snapshot.application]
         self._bound = {_place(each): each for each in own}
         self._used_before = {each.key for each in own}
+        self._candidates = Candidates(snapshot, self._used_before)
         self._users = Counter([each.key for each in snapshot.consumers])
         self._users.subtract(_leaving(workloads, own))
 
@@ -106,16 +110,22 @@ class Slots:
         declaration: ResourceDeclaration,
         params: Mapping[str, Json] | None,
     ) -> Found:
-        """Find the resource for an alias whose params are bound, or a slot for a new one."""
+        """Find the resource for an alias whose params are bound, or a slot for a new one.
+
+        Raises NothingFitsError if there is none and none may be made.
+        """
         wanted = self._wanted(workload, declaration, params or {})
         bound = self._bound.get(wanted.place)
         if bound is not None and _is_matched(bound):
             self._users[bound.key] -= 1
             if self._sticks(bound, wanted, params):
                 return self._stay(bound.key, wanted)
-        ranked = self._in_rank(wanted, bound.key if bound else "")
+        type_class, scope = (declaration.type, declaration.class_), wanted.matching.scope
+        ranked = self._candidates.offered(type_class, scope, bound.key if bound else "")
         verdicts = [self._verdict(each, wanted) for each in ranked]
         taken = verdicts.index(FITS) if FITS in verdicts else None
+        if taken is None and scope == "global":
+            raise _nothing_fits(wanted, verdicts)
         explained = self._explained(ranked, verdicts, taken, wanted)
         slot = self._make(wanted) if taken is None else self._join(ranked[taken], wanted)
         key = slot_key(slot.slot, slot.ordinal) if taken is None else ranked[taken].key
@@ -132,6 +142,7 @@ class Slots:
             "environment": here.environment,
             "environment_kind": here.environment_kind,
             "metadata": declaration.metadata,
+            "organisation": here.organisation,
             "params": params,
             "tags": here.tags,
             "team": here.team,
@@ -140,11 +151,21 @@ class Slots:
             place=(here.application, workload.name, declaration.alias),
             declaration=declaration,
             params=params,
-            slot=slot_of((here.organisation, here.environment), declaration, params),
+            slot=self._slot(matching.scope, declaration, params),
             values=matched_values(matching, params),
             facts=facts,
             matching=matching,
         )
+
+    def _slot(
+        self, scope: str, declaration: ResourceDeclaration, params: Mapping[str, Json]
+    ) -> str:
+        """Return the slot that the same wish has for everybody whom the scope covers."""
+        here = self._snapshot
+        if scope == "environment":
+            return slot_of((here.organisation, here.environment), declaration, params)
+        everywhere = rewritten(params, here.path, NOWHERE)
+        return slot_of((here.organisation,), declaration, everywhere)
 
     def _sticks(
         self, bound: ConsumerFacts, wanted: Wanted, params: Mapping[str, Json] | None
@@ -168,20 +189,6 @@ class Slots:
         said = ConsideredResource(key, resource.name, resource.owner_team, True, STICKS)
         return Found(key, slot, criteria(wanted.matching), (said,))
 
-    def _in_rank(self, wanted: Wanted, present: str) -> list[ResourceFacts]:
-        """Return the candidates, the best first; the bound one leads."""
-        type_class = (wanted.declaration.type, wanted.declaration.class_)
-        candidates = self._candidates[type_class]
-        if type_class not in self._ranked:
-            team = self._snapshot.team
-            candidates.sort(key=attrgetter("created_at", "key"))
-            others = [each for each in candidates if each.owner_team != team]
-            candidates[:] = [each for each in candidates if each.owner_team == team] + others
-            self._ranked.add(type_class)
-        if present not in self._used_before:
-            return candidates
-        return sorted(candidates, key=lambda each: each.key != present)
-
     def _join(self, resource: ResourceFacts, wanted: Wanted) -> PlannedSlot:
         """Lower how many may use a resource to what one more consumer of it asks for."""
         slot = resource.slot
@@ -192,9 +199,7 @@ class Slots:
 
     def _make(self, wanted: Wanted) -> PlannedSlot:
         """Open the slot's next ordinal; those that come later may join what is made in it."""
-        used = self._ordinals[wanted.slot]
-        ordinal = next(number for number in range(len(used) + 1) if number not in used)
-        used.add(ordinal)
+        ordinal = self._candidates.take_ordinal(wanted.slot)
         matching, declaration = wanted.matching, wanted.declaration
         conditional = matching.sharing_policy == "conditional"
         slot = SlotFacts(wanted.slot, ordinal, matching.max_consumers, conditional)
@@ -218,8 +223,7 @@ class Slots:
                 slot=slot,
                 created_at=LAST,
             )
-            self._candidates[type_class].append(made)
-            self._ranked.discard(type_class)
+            self._candidates.add(made)
         return PlannedSlot(slot.slot, ordinal, slot.max_consumers, conditional)
 
     def _verdict(self, candidate: ResourceFacts, wanted: Wanted) -> str:
@@ -305,6 +309,22 @@ class Slots:
         counted.subtract(verdicts[at] for at in told)
         left_out = {SENTENCES[FITS] if each == FITS else each: counted[each] for each in counted}
         return tuple(listed), {each: left_out[each] for each in sorted(left_out) if left_out[each]}
+
+
+def _nothing_fits(wanted: Wanted, verdicts: Sequence[str]) -> NothingFitsError:
+    declaration = wanted.declaration
+    counted = Counter(verdicts)
+    why = ", ".join(f"{counted[each]} {each}" for each in sorted(counted))
+    return NothingFitsError(
+        f"`{declaration.alias}` is matched in the scope global, which makes nothing, and "
+        + (
+            f"nothing fits: {why}."
+            if why
+            else f"there is no {declaration.type}.{declaration.class_} to be found."
+        ),
+        "ask platform engineers to publish one (manage.py share publish), or write "
+        "`scope: organisation` to have one made",
+    )
 
 
 def _planned(slot: SlotFacts) -> PlannedSlot:

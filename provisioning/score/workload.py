@@ -12,6 +12,9 @@ from provisioning.exceptions import ConductorError
 Json: TypeAlias = Any
 Part: TypeAlias = str | int
 
+SCOPES = ("environment", "organisation", "global")
+"""How far a resource that is matched by criteria may be, the nearest first."""
+
 UNESCAPED_DOT = re.compile(r"(?<!\\)\.")
 
 
@@ -87,12 +90,20 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """Say which resources of others may serve a need; `match_on` None means all params."""
+    """Say which resources of others may serve a need; `match_on` None means all params.
+
+    `scope` is one of SCOPES.
+    """
 
     scope: Literal["environment", "organisation", "global"] = "environment"
     sharing_policy: Literal["dedicated", "shared", "conditional"] = "shared"
     match_on: tuple[str, ...] | None = None
     max_consumers: int | None = None
+
+
+def widest(scopes: Iterable[str]) -> str:
+    """Return the scope that reaches furthest; without any, the environment's own."""
+    return max(scopes, key=SCOPES.index, default=SCOPES[0])
 
 
 @dataclass(frozen=True, slots=True)

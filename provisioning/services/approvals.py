@@ -126,7 +126,7 @@ def expire_approvals() -> None:
     late = Approval.objects.filter(status=ApprovalStatus.PENDING, expires_at__lte=timezone.now())
     for approval in late.select_related("deployment__environment").order_by("pk"):
         with transaction.atomic():
-            lock_environment(approval.deployment.environment)
+            lock_environment(approval.deployment.environment, approval.deployment.scope)
             deployment = _lock_deployment(approval)
             locked = Approval.objects.select_for_update(no_key=True, of=("self",)).get(
                 pk=approval.pk
@@ -165,7 +165,7 @@ def _deciding(approval: Approval, actor: User) -> Iterator[Approval]:
 def _locked(approval: Approval) -> Iterator[Approval]:
     """Hold a pending approval and its deployment; raise AlreadyDecidedError if it is not pending."""
     with transaction.atomic():
-        lock_environment(approval.deployment.environment)
+        lock_environment(approval.deployment.environment, approval.deployment.scope)
         deployment = _lock_deployment(approval)
         locked = (
             Approval.objects.select_for_update(no_key=True, of=("self",))

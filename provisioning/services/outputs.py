@@ -13,6 +13,7 @@ from provisioning.exceptions import ConductorError
 from provisioning.models import Application, ConsumerState, Environment, Resource, ResourceConsumer
 from provisioning.models.resources import LIVE_RESOURCE_STATES
 from provisioning.services import audit
+from provisioning.snapshot.view import View
 
 MASK = "••••••"
 
@@ -85,18 +86,19 @@ def needed_outputs(
 ) -> tuple[dict[str, Mapping[str, Any]], dict[str, frozenset[str]]]:
     """Return the outputs of the resources with these keys, and the names of the sensitive ones.
 
-    Only what the resource depends on gives any: not what its owner revoked the use of.
+    `keys` are as the resource names others: addresses for those of other environments. Only what it
+    depends on gives any: not what its owner revoked the use of.
     """
     values: dict[str, Mapping[str, Any]] = {}
     secret: dict[str, frozenset[str]] = {}
     if keys:
-        for needed in Resource.objects.filter(
-            environment=resource.environment_id,
-            key__in=keys,
-            state__in=LIVE_RESOURCE_STATES,
-            dependents__source=resource,
-        ).prefetch_related("outputs"):
-            values[needed.key], secret[needed.key] = stored_outputs(needed)
+        view = View(resource.environment)
+        rows = Resource.objects.filter(
+            view.resources_at(keys), state__in=LIVE_RESOURCE_STATES, dependents__source=resource
+        )
+        for needed in rows.prefetch_related("outputs"):
+            address = view.address(needed.key, needed.environment_id)
+            values[address], secret[address] = stored_outputs(needed)
     return values, secret
 
 

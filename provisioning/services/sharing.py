@@ -20,6 +20,7 @@ from provisioning.models import (
     ResourceDependency,
     SharingPolicy,
     Team,
+    Workload,
 )
 from provisioning.models.resources import LIVE_RESOURCE_STATES
 from provisioning.services import transitions
@@ -137,10 +138,10 @@ def plan_revocation(consumer: ResourceConsumer) -> Revocation:
     resource, workload = consumer.resource, consumer.workload
     others = [
         f"{each.workload.name}.{each.alias}"
-        for each in _consumers_of(resource, workload.application)
+        for each in _consumers_of(resource, workload)
         if each.pk != consumer.pk
     ]
-    edges = [] if others else _edges(resource, workload.application)
+    edges = [] if others else _edges(resource, workload)
     outputs = resource.outputs.order_by("key").values_list("key", flat=True)
     return Revocation(
         application=workload.application.name,
@@ -186,7 +187,7 @@ def revoke(*, consumer: ResourceConsumer, reason: str, actor: User) -> Revocatio
         )
         if not lost.others:
             Grant.objects.filter(resource=resource, application=application).delete()
-            for edge in _edges(resource, application):
+            for edge in _edges(resource, consumer.workload):
                 edge.delete()
         _note(
             actor,
@@ -215,17 +216,27 @@ def _owned(resource: Resource, actor: User, action: str) -> Resource:
     return locked
 
 
-def _consumers_of(resource: Resource, application: Application) -> list[ResourceConsumer]:
+def _consumers_of(resource: Resource, workload: Workload) -> list[ResourceConsumer]:
+    """Return the uses of a resource by a workload's application in the workload's environment."""
     rows = ResourceConsumer.objects.filter(
-        resource=resource, state=ConsumerState.ACTIVE, workload__application=application
+        resource=resource,
+        state=ConsumerState.ACTIVE,
+        workload__application=workload.application_id,
+        workload__environment=workload.environment_id,
     )
     return list(rows.select_related("workload").order_by("workload__name", "alias"))
 
 
-def _edges(resource: Resource, application: Application) -> list[ResourceDependency]:
-    """Return the dependencies on a resource by which an application's own resources follow it."""
+def _edges(resource: Resource, workload: Workload) -> list[ResourceDependency]:
+    """Return the dependencies by which the own resources of a workload's application follow it.
+
+    Those of another environment are not meant: the application may use the resource there as well.
+    """
     edges = ResourceDependency.objects.filter(
-        target=resource, source__created_by=application, source__state__in=LIVE_RESOURCE_STATES
+        target=resource,
+        source__created_by=workload.application_id,
+        source__environment=workload.environment_id,
+        source__state__in=LIVE_RESOURCE_STATES,
     )
     return list(edges.select_related("source").order_by("source__key"))
 

@@ -169,7 +169,7 @@ def _destroy(step: Step, run: StepRun) -> None:
 
 def _task(step: Step, run: StepRun, *, gone: bool = False) -> _Task:
     """Read what the driver needs; with `gone`, references that lead nowhere any more stay as text."""
-    resource = Resource.objects.select_related("template_version__template").get(
+    resource = Resource.objects.select_related("template_version__template", "environment").get(
         pk=step.resource_id
     )
     version = resource.template_version

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,13 @@ class Place:
         )
         return application
 
+    def beside(self, name: str, **more: Any) -> Place:
+        """Return the same organisation with another environment, made if it is missing."""
+        environment, _ = Environment.objects.get_or_create(
+            organisation=self.organisation, name=name, defaults={"queue": QUEUE, **more}
+        )
+        return replace(self, environment=environment)
+
     def team_named(self, name: str, *owners: User) -> Team:
         """Return a team, made if it is missing, that has these owners."""
         team, _ = Team.objects.get_or_create(organisation=self.organisation, name=name)
@@ -156,8 +163,8 @@ def score_file(workload: str, resources: str) -> str:
     )
 
 
-def new_place() -> Place:
+def new_place(name: str = "acme") -> Place:
     """Store the organisation and its environment."""
-    organisation = Organisation.objects.create(name="acme")
+    organisation = Organisation.objects.create(name=name)
     environment = Environment.objects.create(organisation=organisation, name="dev", queue=QUEUE)
     return Place(organisation, environment)

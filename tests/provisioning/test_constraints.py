@@ -135,6 +135,7 @@ BREAKS: dict[str, Callable[[], object]] = {
     "resource_one_live_per_name": copied(Resource, key="shared/another"),
     "resource_one_live_per_slot": slot_twice,
     "resource_slot_whole": changed(Resource, match_slot="slot"),
+    "resource_published_in_slot": changed(Resource, published=True),
     "resource_max_consumers_positive": changed(Resource, max_consumers=0),
     "resource_claimed_of_pool": changed(Resource, claimed_at=timezone.now()),
     "pool_name_unique": copied(ResourcePool),
@@ -174,6 +175,7 @@ BREAKS: dict[str, Callable[[], object]] = {
     "deployment_status_valid": changed(Deployment, status="odd"),
     "deployment_kind_valid": changed(Deployment, kind="odd"),
     "deployment_ensures_in_maintenance": changed(Deployment, ensures=True),
+    "deployment_scope_valid": changed(Deployment, scope="universe"),
     "deployment_has_application": changed(Deployment, application=None),
     "step_one_at_a_time": second_step(status="recovering"),
     "step_one_per_resource": copied(Step),
@@ -195,6 +197,21 @@ def test_every_named_constraint_is_tried() -> None:
     named = {constraint.name for model in MODELS for constraint in model._meta.constraints}
 
     assert named == set(BREAKS)
+
+
+def test_the_database_says_itself_what_crosses_environments(place: Place) -> None:
+    other = place.beside("staging")
+    assert not ResourceConsumer.objects.filter(crosses=True).exists()
+    assert not ResourceDependency.objects.filter(crosses=True).exists()
+
+    dependency = ResourceDependency.objects.get()
+    Resource.objects.filter(pk=dependency.target_id).update(environment=other.environment)
+    ResourceConsumer.objects.update(crosses=True)
+    ResourceDependency.objects.update(crosses=False)
+
+    crossing = ResourceConsumer.objects.filter(crosses=True)
+    assert [each.resource_id for each in crossing] == [dependency.target_id]
+    assert ResourceDependency.objects.filter(crosses=True).count() == 1
 
 
 def test_deleted_resources_may_share_a_key_and_a_name() -> None:

@@ -81,7 +81,7 @@ def _served(organisation: Organisation) -> dict[Place, tuple[str, str]]:
     matchers: dict[tuple[str, str], Matcher] = {}
     served: dict[Place, tuple[str, str]] = {}
     for consumer in _live(organisation):
-        environment, application = consumer.resource.environment, consumer.workload.application
+        environment, application = consumer.workload.environment, consumer.workload.application
         at = (environment.name, application.name)
         if at not in matchers:
             matchers[at] = Matcher(
@@ -105,10 +105,10 @@ def _served(organisation: Organisation) -> dict[Place, tuple[str, str]]:
 def _live(organisation: Organisation) -> Iterator[ResourceConsumer]:
     consumers = (
         ResourceConsumer.objects.filter(
-            state=ConsumerState.ACTIVE, resource__environment__organisation=organisation
+            state=ConsumerState.ACTIVE, workload__environment__organisation=organisation
         )
         .exclude(mode=ConsumerMode.EXISTING)
-        .select_related("resource__environment", "workload__application")
+        .select_related("resource", "workload__application", "workload__environment")
     )
     yield from consumers.order_by("pk")
 

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from provisioning.models import (
     Deployment,
+    Environment,
     Resource,
     ResourceDependency,
     ResourcePool,
@@ -18,6 +19,7 @@ from provisioning.models import (
     Workload,
 )
 from provisioning.models.resources import OF_A_POOL
+from provisioning.planning.addresses import environment_of, in_own_terms, path_of
 from provisioning.planning.plan import Action, Plan, PlannedResource
 from provisioning.services import transitions
 from provisioning.services.deployments.claims import claim_members
@@ -63,7 +65,7 @@ def _create(
             uid=planned.uid,
             type=planned.type,
             class_name=planned.class_,
-            **_desired(planned),
+            **_desired(planned, deployment.environment),
         )
         for planned in wanted
     ]
@@ -92,7 +94,7 @@ def _update(
     changed = []
     for planned in wanted:
         resource = resources[planned.key]
-        desired = _desired(planned)
+        desired = _desired(planned, deployment.environment)
         if any(getattr(resource, field) != value for field, value in desired.items()):
             for field, value in desired.items():
                 setattr(resource, field, value)
@@ -112,15 +114,17 @@ _DESIRED_FIELDS = (
 )
 
 
-def _desired(planned: PlannedResource) -> dict[str, Any]:
-    slot = planned.slot
+def _desired(planned: PlannedResource, here: Environment) -> dict[str, Any]:
+    slot, params = planned.slot, planned.params
+    if environment_of(planned.key):
+        params = in_own_terms(params, planned.key, path_of(here.organisation.name, here.name))
     return {
         "match_slot": slot.slot if slot else "",
         "slot_ordinal": slot.ordinal if slot else None,
         "max_consumers": slot.max_consumers if slot else None,
         "share_conditionally": slot.conditional if slot else False,
         "template_version_id": planned.template.version_id,
-        "params": dict(planned.params),
+        "params": dict(params),
         "context": dict(planned.context),
         "spec_digest": planned.spec_digest,
         "deletion_policy": planned.deletion_policy,

@@ -24,7 +24,7 @@ from provisioning.services.deployments.finish import (
     held_by,
     move_resource,
 )
-from provisioning.services.deployments.start import start_waiting, succeed
+from provisioning.services.deployments.start import start_elsewhere, start_waiting, succeed
 from provisioning.services.locks import lock_environment
 
 
@@ -40,6 +40,7 @@ def advance(deployment_id: int) -> None:
             lock_environment(deployment.environment)
             _end(deployment)
             start_waiting(deployment.environment)
+    start_elsewhere(deployment)
 
 
 def _somebody_waits(environment: Environment) -> bool:

@@ -26,6 +26,7 @@ from provisioning.models import (
     StepStatus,
 )
 from provisioning.models.resources import LIVE_RESOURCE_STATES
+from provisioning.queue import doorbell
 from provisioning.services import transitions
 from provisioning.services.deployments.suitability import UnsuitableError, unsuitable_needs
 from provisioning.services.deployments.wishes import floor_of, note_unmet, tell_unmet
@@ -173,8 +174,7 @@ def held_by(resource: Resource) -> str:
         .first()
     )
     if consumer:
-        workload = consumer.workload
-        return f"workload {workload.name} of {workload.application.name} uses it"
+        return f"workload {consumer.workload.name} of {consumer.application_name} uses it"
     dependents = resource.dependents.filter(source__state__in=LIVE_RESOURCE_STATES)
     needing = dependents.order_by("source__key").values_list("source__key", flat=True).first()
     return f"{needing} needs it" if needing else ""
@@ -230,7 +230,11 @@ def _note_driver_run(step: Step, resource: Resource) -> None:
 
 
 def _succeed(step: Step, reason: str = "") -> None:
+    """End a step, and wake the workers of other queues for what waits for it there."""
     transitions.move(step, StepStatus.SUCCEEDED, reason=reason, finished_at=timezone.now())
+    waiting = step.needed_by.filter(status=StepStatus.PENDING).exclude(queue=step.queue)
+    for queue in waiting.values_list("queue", flat=True).distinct().order_by("queue"):
+        doorbell.ring(queue)
 
 
 def store_outputs(

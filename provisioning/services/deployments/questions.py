@@ -20,9 +20,9 @@ from provisioning.models import (
     DeploymentStatus,
     Resource,
     ResourceConsumer,
-    Team,
     Workload,
 )
+from provisioning.planning.addresses import spoken
 from provisioning.planning.plan import Plan
 from provisioning.planning.questions import Question
 from provisioning.score import workload as score
@@ -60,17 +60,7 @@ def ask(
     ]
     if not missing:
         return False
-    teams = {
-        team.name: team
-        for team in Team.objects.filter(
-            organisation=deployment.environment.organisation_id,
-            name__in={question.team for question in missing},
-        )
-    }
-    approvals = [
-        _approval(deployment, question, resources, teams[question.team], actor)
-        for question in missing
-    ]
+    approvals = [_approval(deployment, question, resources, actor) for question in missing]
     transitions.begin(approvals, ApprovalStatus.PENDING, actor=actor, deployment=deployment)
     _write_pending_consumers(deployment, plan, missing, resources, workloads, actor)
     asked = sorted({_subject(question) for question in missing})
@@ -118,16 +108,18 @@ def _approval(
     deployment: Deployment,
     question: Question,
     resources: Mapping[str, Resource],
-    team: Team,
     actor: str,
 ) -> Approval:
     requester = deployment.requested_by
+    resource = resources[question.key] if question.key else None
+    application = deployment.application
+    assert application is not None  # noqa: S101 - maintenance asks nobody
     return Approval(
         deployment=deployment,
         kind=ApprovalKind(question.kind),
-        resource=resources[question.key] if question.key else None,
-        key=question.key,
-        team=team,
+        resource=resource,
+        key=resource.key if resource else "",
+        team_id=resource.owner_team_id if resource else application.team_id,
         asks=question.to_json(),
         question_digest=question.digest,
         asked_by=requester.get_username() if requester else actor,
@@ -196,4 +188,4 @@ def _workload_rows(
 def _subject(question: Question) -> str:
     if question.kind == ApprovalKind.DEPLOYMENT:
         return f"of the deployment itself by another owner of {question.team}, or by staff"
-    return f"of {question.key} by the team {question.team}"
+    return f"of {spoken(question.key)} by the team {question.team}"

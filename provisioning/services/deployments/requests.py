@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from provisioning import snapshot
@@ -23,7 +23,8 @@ from provisioning.planning.maintenance import HeldResourceError, decide_destroy,
 from provisioning.planning.plan import Action, Plan
 from provisioning.planning.pools import decide_fill
 from provisioning.score.document import parse_application
-from provisioning.score.workload import Workload
+from provisioning.score.workload import SCOPES, ResourceDeclaration, Workload, widest
+from provisioning.snapshot.view import View
 
 MOST_PLANS = 5
 
@@ -97,7 +98,7 @@ class Request:
                 f"application {application.name}."
             )
         pools = self._pools() if claiming else set()
-        facts = snapshot.take(application, environment, claiming=pools)
+        facts = snapshot.take(application, environment, claiming=pools, searched=self._searched())
         if self.teardown:
             return decide_teardown(self.names, facts)
         return decide(self.workloads, facts, upgrade=self.upgrade, shrink=self.shrink)
@@ -107,16 +108,17 @@ class Request:
     ) -> tuple[Plan, dict[str, Resource]]:
         """Plan on a fresh snapshot; return the plan and its existing resources, locked, by key.
 
-        The environment must be locked. A destroy that ends between the snapshot and the row locks
-        makes the plan stale, so it is made again.
+        The environment must be locked, in the request's scope. A destroy that ends between the
+        snapshot and the row locks makes the plan stale, so it is made again.
         """
+        view = View(environment)
         for _ in range(MOST_PLANS):
             plan = self.plan(application, environment, claiming=True)
             named = _keys(plan)
             locked = {
-                resource.key: resource
+                view.address(resource.key, resource.environment_id): resource
                 for resource in Resource.objects.select_for_update(no_key=True)
-                .filter(environment=environment, key__in=named, state__in=LIVE_RESOURCE_STATES)
+                .filter(view.resources_at(named), state__in=LIVE_RESOURCE_STATES)
                 .order_by("pk")
             }
             created = {each.key for each in plan.resources if each.action is Action.CREATE}
@@ -126,14 +128,27 @@ class Request:
             f"The resources of {environment.name} change faster than a plan can be made; try again."
         )
 
+    @property
+    def scope(self) -> str:
+        """Return how far the workloads look for resources."""
+        return widest(self._searched().values())
+
+    def _searched(self) -> dict[tuple[str, str], str]:
+        """Return, by type and class, how far beyond the environment the workloads look for one."""
+        searched: dict[tuple[str, str], str] = {}
+        for each in self._declarations():
+            scope = each.binding.matching.scope if each.binding.matching else SCOPES[0]
+            if scope != SCOPES[0]:
+                kind = (each.type, each.class_)
+                searched[kind] = widest((scope, searched.get(kind, scope)))
+        return searched
+
     def _pools(self) -> set[str]:
         """Name the pools that the workloads ask for."""
-        return {
-            declaration.binding.pool
-            for workload in self.workloads
-            for declaration in workload.resources.values()
-            if declaration.binding.pool
-        }
+        return {each.binding.pool for each in self._declarations() if each.binding.pool}
+
+    def _declarations(self) -> Iterator[ResourceDeclaration]:
+        return (each for workload in self.workloads for each in workload.resources.values())
 
 
 def _keys(plan: Plan) -> set[str]:

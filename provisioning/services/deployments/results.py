@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from provisioning.models import Resource
+from provisioning.models import Resource, ResourceConsumer
 from provisioning.planning.checks import OUTPUTS, PARAMS, WISH, Facts, facts_of
 from provisioning.planning.conditions import UNKNOWN
 from provisioning.planning.facts import VersionFacts
 from provisioning.planning.references import keys_in, sensitive_params
 from provisioning.services.outputs import needed_outputs, stored_outputs
 from provisioning.snapshot import version_facts
+from provisioning.snapshot.view import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,17 @@ class Result:
             needed=self.needed,
             secret=frozenset(hidden),
         )
+
+
+def wished_params(consumer: ResourceConsumer) -> Mapping[str, Any] | None:
+    """Return what a consumer asks for, in the terms of the resource's environment."""
+    if not consumer.crosses:
+        return consumer.params
+    view = View(consumer.resource.environment)
+    params: Mapping[str, Any] | None = view.params(
+        consumer.params, consumer.workload.environment_id
+    )
+    return params
 
 
 def read_result(resource: Resource, wishes: Iterable[Mapping[str, Any] | None]) -> Result:

@@ -1,12 +1,16 @@
 """Start a deployment: write what its plan wants, and the steps that bring it about.
 
-Everything here runs in a transaction that holds the environment's lock.
+Everything here, but `start_elsewhere`, runs in a transaction that holds the environment's lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 
+from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from provisioning.exceptions import ConductorError
@@ -16,20 +20,21 @@ from provisioning.models import (
     DeploymentStatus,
     Environment,
     Resource,
+    Scope,
     Step,
-    StepAction,
     StepStatus,
     Workload,
 )
-from provisioning.models.deployments import STARTED_STATUSES, UNFINISHED_STEP_STATUSES
 from provisioning.planning.plan import Plan
 from provisioning.queue import doorbell
 from provisioning.score import workload as score
 from provisioning.services import transitions
+from provisioning.services.deployments.blocking import blocker_of
 from provisioning.services.deployments.desired import write_desired
 from provisioning.services.deployments.questions import ask, withdraw_questions
 from provisioning.services.deployments.requests import Request
 from provisioning.services.deployments.wishes import tell_joiners
+from provisioning.services.locks import lock_environment
 from provisioning.services.resources.breaking import break_references
 from provisioning.services.resources.grace import settle_grace
 
@@ -40,6 +45,7 @@ def store_plan(deployment: Deployment, plan: Plan) -> None:
     """Put a plan into a deployment's fields; the caller saves them."""
     deployment.plan = plan.to_json()
     deployment.plan_digest = plan.digest
+    deployment.scope = plan.scope
     deployment.workload_names = list(plan.workloads)
 
 
@@ -55,7 +61,8 @@ def start(
 
     `resources` are the plan's existing resources, locked, by key; `workloads` those to be there.
     """
-    blocker = _blocker(deployment, plan)
+    joined = {planned.key for planned in plan.resources}
+    blocker = blocker_of(deployment, plan.touched, joined)
     if blocker:
         if deployment.status_reason != blocker:
             deployment.status_reason = blocker
@@ -98,10 +105,28 @@ def start_waiting(environment: Environment) -> None:
         .order_by("pk")
     )
     for deployment in waiting:
-        touched = frozenset(deployment.plan["touched"])
-        planned = {resource["key"] for resource in deployment.plan["resources"]}
-        if not _blocker_on(deployment, touched, planned):
+        if not _blocker(deployment):
             replan(deployment)
+
+
+def start_elsewhere(deployment: Deployment) -> None:
+    """Start what waits in other environments and may have waited for a deployment.
+
+    Each environment is locked by itself, so this must not be called with another one locked.
+    """
+    organisation = deployment.environment.organisation_id
+    concerned = Q(scope=Scope.ORGANISATION, environment__organisation=organisation)
+    concerned |= Q(scope=Scope.GLOBAL)
+    if deployment.scope != Scope.ENVIRONMENT:
+        worked_on = Step.objects.filter(deployment=deployment).values("resource__environment")
+        concerned |= Q(environment__in=worked_on)
+    waiting = Deployment.objects.filter(concerned, status=DeploymentStatus.WAITING)
+    waiting = waiting.exclude(environment=deployment.environment_id).select_related("environment")
+    free = {each.environment for each in waiting.order_by("pk") if not _blocker(each)}
+    for environment in sorted(free, key=attrgetter("pk")):
+        with transaction.atomic():
+            lock_environment(environment)
+            start_waiting(environment)
 
 
 def replan(deployment: Deployment) -> None:
@@ -130,49 +155,18 @@ def replan(deployment: Deployment) -> None:
         return
     reason = "The plan has changed since it was shown: look at it again and confirm it."
     store_plan(deployment, plan)
-    deployment.save(update_fields=["plan", "plan_digest", "workload_names"])
+    deployment.save(update_fields=["plan", "plan_digest", "scope", "workload_names"])
     transitions.move(
         deployment, DeploymentStatus.PENDING_CONFIRMATION, reason=reason, status_reason=reason
     )
 
 
-def _blocker(deployment: Deployment, plan: Plan) -> str:
-    return _blocker_on(deployment, plan.touched, {planned.key for planned in plan.resources})
-
-
-def _blocker_on(deployment: Deployment, touched: frozenset[str], joined: set[str]) -> str:
-    """Say what must end first, or return "".
-
-    Nobody else may have unfinished work on what is touched, nor wait for it since earlier; and what
-    is joined may not be under destruction.
-    """
-    others = Deployment.objects.filter(environment=deployment.environment).exclude(pk=deployment.pk)
-    of_mine = others.filter(application__isnull=False, application=deployment.application)
-    running = of_mine.filter(status__in=STARTED_STATUSES).first()
-    if running:
-        return f"Waiting for deployment {running.pk} of the same application and environment."
-    unfinished = (
-        Step.objects.filter(deployment__in=others, status__in=UNFINISHED_STEP_STATUSES)
-        .order_by("deployment_id", "position")
-        .values_list("deployment_id", "deployment__application__name", "resource__key", "action")
+def _blocker(deployment: Deployment) -> str:
+    """Say what is in the way of a deployment as it was planned last, or return ""."""
+    touched = frozenset(deployment.plan["touched"])
+    return blocker_of(
+        deployment, touched, {resource["key"] for resource in deployment.plan["resources"]}
     )
-    for other, application, key, action in unfinished:
-        if key in touched:
-            return f"Waiting for deployment {other}{_of(application)}, which is at work on {key}."
-        if key in joined and action == StepAction.DESTROY:
-            return f"Waiting for deployment {other}{_of(application)}, which destroys {key}."
-    earlier = others.filter(pk__lt=deployment.pk, status=DeploymentStatus.WAITING).order_by("pk")
-    for other, application, plan in earlier.values_list("pk", "application__name", "plan"):
-        if common := touched.intersection(plan["touched"]):
-            return (
-                f"Waiting for deployment {other}{_of(application)}, which asked first for "
-                f"{min(common)}."
-            )
-    return ""
-
-
-def _of(application: str | None) -> str:
-    return f" of {application}" if application else ""
 
 
 def _write_workloads(
@@ -203,14 +197,14 @@ def _write_workloads(
 def _write_steps(
     deployment: Deployment, plan: Plan, resources: Mapping[str, Resource], actor: str
 ) -> None:
-    queue = deployment.environment.queue
+    queues = _queues(resources.values(), deployment.environment)
     steps = [
         Step(
             deployment=deployment,
             resource=resources[planned.key],
             action=planned.action,
             position=position,
-            queue=queue,
+            queue=queues[resources[planned.key].environment_id],
         )
         for position, planned in enumerate(plan.steps)
     ]
@@ -222,5 +216,18 @@ def _write_steps(
         for planned in plan.steps
         for need in planned.needs
     )
-    ready = sum(not planned.needs for planned in plan.steps)
-    doorbell.ring_many(queue, min(ready, MOST_DOORBELLS))
+    ready = Counter(
+        step.queue for planned, step in zip(plan.steps, steps, strict=True) if not planned.needs
+    )
+    for queue in sorted(ready):
+        doorbell.ring_many(queue, min(ready[queue], MOST_DOORBELLS))
+
+
+def _queues(resources: Iterable[Resource], here: Environment) -> dict[int, str]:
+    """Return the queue of each resource's environment, by its primary key."""
+    others = {resource.environment_id for resource in resources} - {here.pk}
+    queues = {here.pk: here.queue}
+    if others:
+        rows = Environment.objects.filter(pk__in=others).order_by("pk")
+        queues |= dict(rows.values_list("pk", "queue"))
+    return queues

@@ -24,7 +24,13 @@ from provisioning.score.document import parse_application
 from provisioning.services import transitions
 from provisioning.services.deployments.questions import ask, withdraw_questions
 from provisioning.services.deployments.requests import Request
-from provisioning.services.deployments.start import replan, start, start_waiting, store_plan
+from provisioning.services.deployments.start import (
+    replan,
+    start,
+    start_elsewhere,
+    start_waiting,
+    store_plan,
+)
 from provisioning.services.locks import lock_environment
 
 Files = Sequence[tuple[str, str]]
@@ -119,7 +125,7 @@ def confirm_deployment(*, deployment: Deployment, actor: User | None) -> Deploym
     NotConfirmableError if it does not ask.
     """
     with transaction.atomic():
-        lock_environment(deployment.environment)
+        lock_environment(deployment.environment, deployment.scope)
         deployment = Deployment.objects.select_for_update(no_key=True).get(pk=deployment.pk)
         if deployment.status != DeploymentStatus.PENDING_CONFIRMATION:
             raise NotConfirmableError(
@@ -142,19 +148,22 @@ def _submit(
     deployment: Deployment, application: Application, request: Request, actor: User | None
 ) -> Deployment:
     with transaction.atomic():
-        lock_environment(deployment.environment)
-        if _supersede(deployment, actor):
+        lock_environment(deployment.environment, request.scope)
+        superseded = _supersede(deployment, actor)
+        if superseded:
             start_waiting(deployment.environment)
         plan, resources = request.plan_on_locked(application, deployment.environment)
         store_plan(deployment, plan)
         transitions.begin([deployment], DeploymentStatus.WAITING, actor=_name(actor))
         if not ask(deployment, plan, resources, request.workloads, actor=_name(actor)):
             start(deployment, plan, resources, request.workloads, actor=_name(actor))
+    for older in superseded:
+        start_elsewhere(older)
     return deployment
 
 
-def _supersede(newer: Deployment, actor: User | None) -> bool:
-    """Let the newer deployment take the place of those that have not started."""
+def _supersede(newer: Deployment, actor: User | None) -> list[Deployment]:
+    """Let the newer deployment take the place of those that have not started; return these."""
     older = list(
         Deployment.objects.select_for_update(no_key=True)
         .filter(
@@ -174,7 +183,7 @@ def _supersede(newer: Deployment, actor: User | None) -> bool:
         finished_at=timezone.now(),
     )
     withdraw_questions(older, reason=reason, actor=_name(actor))
-    return bool(older)
+    return older
 
 
 def _name(actor: User | None) -> str:

@@ -9,7 +9,7 @@ from uuid import UUID
 from provisioning.exceptions import ConductorError
 from provisioning.models import ConsumerState, Resource, ResourceConsumer
 from provisioning.planning.validators import unsuitable, validators_of
-from provisioning.services.deployments.results import Result, read_result
+from provisioning.services.deployments.results import Result, read_result, wished_params
 from provisioning.services.deployments.wishes import active_consumers, name_of
 from provisioning.snapshot import version_facts
 
@@ -36,7 +36,7 @@ def unsuitable_needs(resource: Resource) -> list[tuple[ResourceConsumer, str]]:
             need = needs.get((consumer.workload_id, f"{consumer.alias}/{key}"))
             if need is None:
                 continue  # What is reached twice below one alias is expanded once.
-            facts = results[need.resource_id].facts(need.params)
+            facts = results[need.resource_id].facts(wished_params(need))
             for check in facts.broken(checks):
                 whose, why = [name_of(consumer)], facts.sentence(check)
                 found.append((consumer, unsuitable(need.resource.key, version, key, whose, why)))
@@ -62,6 +62,6 @@ def _results(needs: Iterable[ResourceConsumer]) -> dict[UUID, Result]:
     for each in needs:
         by_resource[each.resource_id].append(each)
     return {
-        pk: read_result(each[0].resource, [consumer.params for consumer in each])
+        pk: read_result(each[0].resource, map(wished_params, each))
         for pk, each in by_resource.items()
     }

@@ -21,7 +21,12 @@ from provisioning.planning.checks import checks_of
 from provisioning.planning.merging import Unmet, Wish, claims_of, rules_of, unmet
 from provisioning.planning.plan import Plan
 from provisioning.services.audit import record
-from provisioning.services.deployments.results import Result, read_open_result, read_result
+from provisioning.services.deployments.results import (
+    Result,
+    read_open_result,
+    read_result,
+    wished_params,
+)
 
 NOT_MET = "consumer.wish_not_met"
 
@@ -44,7 +49,7 @@ def tell_unmet(resource: Resource, deployment: Deployment, *, changed: bool) -> 
     if version.merge_rules or version.checks:
         rows = active_consumers(resource)
         consumers = list(rows if changed else _own(rows, deployment))
-        wishes = [each.params for each in consumers]
+        wishes = [wished_params(each) for each in consumers]
         result = read_result(resource, wishes) if version.checks else None
         _tell_each(consumers, resource, result, deployment.pk)
 
@@ -103,6 +108,7 @@ def _own(
 ) -> QuerySet[ResourceConsumer]:
     return consumers.filter(
         workload__application=deployment.application_id,
+        workload__environment=deployment.environment_id,
         workload__name__in=deployment.workload_names,
     )
 
@@ -121,15 +127,15 @@ def _tell_each(
             note_unmet(consumer, _sentence(resource, each), deployment_id)
         if result is None:
             continue
-        facts = result.facts(consumer.params)
+        facts = result.facts(wished_params(consumer))
         for check in facts.broken(checks):
             sentence = f"{resource.key} is not as it asked: {facts.sentence(check)}"
             note_unmet(consumer, sentence, deployment_id)
 
 
 def _wish(consumer: ResourceConsumer) -> Wish:
-    workload = consumer.workload
-    return Wish(workload.application.name, workload.name, consumer.alias, consumer.params)
+    params = wished_params(consumer)
+    return Wish(consumer.application_name, consumer.workload.name, consumer.alias, params)
 
 
 def _sentence(resource: Resource, wish: Unmet) -> str:

@@ -21,6 +21,7 @@ from provisioning.models import (
 from provisioning.models.resources import OF_ONE_APPLICATION
 from provisioning.planning.maintenance import consumer_name, short_name
 from provisioning.services.resources.find import UnknownResourceError
+from provisioning.snapshot.view import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class SharedResource:
-    """One shared resource; `dependents` are the keys of the resources that need it.
+    """One shared resource; `dependents` are the addresses of the resources that need it.
 
     `trouble` names the deployment that failed on it, if it is failed.
     """
@@ -52,6 +53,7 @@ class SharedResource:
     protected: bool
     deletion_policy: str
     adopted: bool
+    published: bool
     unused_until: datetime | None
     uses: tuple[Use, ...]
     dependents: tuple[str, ...]
@@ -114,6 +116,7 @@ def inspect_shared(
 
 
 def _shared(row: Any) -> SharedResource:
+    view = View(row.environment)
     failed = row.failures[0] if row.state == ResourceState.FAILED and row.failures else None
     return SharedResource(
         id=str(row.pk),
@@ -129,10 +132,11 @@ def _shared(row: Any) -> SharedResource:
         protected=row.protected,
         deletion_policy=row.deletion_policy,
         adopted=row.adopted,
+        published=row.published,
         unused_until=row.grace_until,
         uses=tuple(
             Use(
-                consumer_name(use.workload.application.name, use.workload.name),
+                consumer_name(use.application_name, use.workload.name),
                 use.alias,
                 use.created_at,
             )
@@ -140,7 +144,7 @@ def _shared(row: Any) -> SharedResource:
         ),
         dependents=tuple(
             sorted(
-                edge.source.key
+                view.address(edge.source.key, edge.source.environment_id)
                 for edge in row.dependents.all()
                 if edge.source.state != ResourceState.DELETED
             )

@@ -130,15 +130,6 @@ def test_another_teams_resource_is_matched_and_its_owner_asked(cache: Place) -> 
     ).exists()
 
 
-@pytest.mark.parametrize("scope", ["organisation", "global"])
-def test_a_scope_beyond_the_environment_is_refused(cache: Place, scope: str) -> None:
-    wide = SHARED.replace("sharing: shared", f"matching: {{scope: {scope}}}")
-
-    with pytest.raises(PlanError, match=f"matched in the scope {scope}"):
-        cache.submit(wide)
-    assert not Resource.objects.exists()
-
-
 def test_the_database_refuses_one_consumer_too_many(cache: Place) -> None:
     for number in range(3):
         cache.deploy(TWO, application=f"app-{number}")
