@@ -45,6 +45,10 @@ class OrganisationAdmin(ConductorAdmin[Organisation]):
     search_fields = ("name",)
     readonly_fields = ("created_at",)
 
+    def has_change_permission(self, request: Any, obj: Organisation | None = None) -> bool:
+        """Refuse a new name: resources are referred to by it from other environments."""
+        return obj is None and super().has_change_permission(request)
+
 
 @admin.register(Team)
 class TeamAdmin(ConductorAdmin[Team]):
@@ -80,7 +84,10 @@ class EnvironmentAdmin(ConductorAdmin[Environment]):
     list_filter = ("organisation", "kind", "queue")
     search_fields = ("name",)
     list_select_related = ("organisation",)
-    readonly_fields = ("created_at",)
+
+    def get_readonly_fields(self, request: Any, obj: Environment | None = None) -> tuple[str, ...]:
+        """Keep the name of an environment: resources are referred to by it from others."""
+        return ("created_at",) if obj is None else ("created_at", "name", "organisation")
 
 
 @admin.register(Workload)

@@ -41,7 +41,7 @@ class ConsumerInline(LookOnlyInline):
     @admin.display(description="Workload")
     def who(self, consumer: ResourceConsumer) -> str:
         """Name the application and the workload."""
-        return f"{consumer.workload.application.name}/{consumer.workload.name}"
+        return f"{consumer.application_name}/{consumer.workload.name}"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Load the names together."""
@@ -68,7 +68,7 @@ class ResourceAdmin(ConductorAdmin[Resource]):
         "deletion_policy",
         "updated_at",
     )
-    list_filter = ("state", "environment", "type", "owner_team", "protected")
+    list_filter = ("state", "environment", "type", "owner_team", "protected", "published")
     search_fields = ("key", "name", "uid", "id")
     list_select_related = ("environment", "owner_team")
     inlines = (OutputInline, ConsumerInline, DependencyInline)

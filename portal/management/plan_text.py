@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from provisioning.planning.addresses import environment_of
+
 Paint = Callable[[str, str], str]
 PlanJson = Mapping[str, Any]
 
@@ -81,7 +83,7 @@ def _resource_lines(
     template = resource["template"]
     yield (
         f"  {paint(f'{SYMBOLS[action]} {action:<9}', action)} {resource['uid']} "
-        f"({template['name']}@{template['version']})"
+        f"({template['name']}@{template['version']}){_where(resource['key'])}"
     )
     if resource["reason"]:
         yield f"{INDENT}{resource['reason']}"
@@ -151,12 +153,17 @@ def _considered_lines(binding: Mapping[str, Any]) -> Iterator[str]:
     for each in binding["considered"]:
         mark, verdict = ("✓", "taken") if each["chosen"] else ("✗", "not taken")
         yield (
-            f"{INDENT}{mark} {each['name']} of the team {each['owner_team']} for "
+            f"{INDENT}{mark} {each['name']} of the team {each['owner_team']}{_where(each['key'])} for "
             f"{binding['workload']}.{binding['alias']} {verdict}: {each['reason']}"
         )
     if left_out := binding["left_out"]:
         counts = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
         yield f"{INDENT}✗ {sum(left_out.values())} more not taken: {counts}"
+
+
+def _where(address: str) -> str:
+    path = environment_of(address)
+    return f" in {path}" if path else ""
 
 
 def _value(value: Any) -> str:

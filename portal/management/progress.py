@@ -12,6 +12,7 @@ from portal.management.plan_text import Paint, plain
 from provisioning.exceptions import ConductorError
 from provisioning.models import Deployment, DeploymentStatus, LogChunk, Step, StepStatus, Worker
 from provisioning.models.deployments import TERMINAL_STATUSES
+from provisioning.snapshot.view import View
 
 LOOK_SECONDS = 0.1
 PATIENCE_SECONDS = 5.0
@@ -90,11 +91,13 @@ def outcome(deployment: Deployment) -> str:
 
 def _news(deployment: Deployment, seen: dict[int, str], paint: Paint) -> Iterator[str]:
     planned = {entry["key"]: entry["action"] for entry in deployment.plan.get("resources", [])}
+    view = View(deployment.environment)
     for step in deployment.steps.select_related("resource").order_by("finished_at", "position"):
+        address = view.address(step.resource.key, step.resource.environment_id)
         before = seen.get(step.pk, StepStatus.PENDING)
         if step.status != before:
             seen[step.pk] = step.status
-            yield _step_line(step, planned.get(step.resource.key, step.action), paint)
+            yield _step_line(step, planned.get(address, step.action), paint)
 
 
 def _step_line(step: Step, planned: str, paint: Paint) -> str:

@@ -72,6 +72,4 @@ def took(thing: Step) -> str:
 def users(resource: Resource) -> str:
     """Name the active consumers of a resource that has them prefetched."""
     consumers = resource.active_consumers  # type: ignore[attr-defined]
-    return ", ".join(
-        f"{row.workload.application.name}/{row.workload.name}.{row.alias}" for row in consumers
-    )
+    return ", ".join(f"{row.application_name}/{row.workload.name}.{row.alias}" for row in consumers)

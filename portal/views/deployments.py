@@ -30,11 +30,13 @@ from provisioning.models import (
     Step,
 )
 from provisioning.models.deployments import TERMINAL_STATUSES, UNFINISHED_STEP_STATUSES
+from provisioning.planning.addresses import environment_of
 from provisioning.services.deployments import (
     NotConfirmableError,
     confirm_deployment,
     wishes_not_met,
 )
+from provisioning.snapshot.view import View
 
 PAGE_SIZE = 25
 LOG_CHUNKS = 500
@@ -146,7 +148,11 @@ def _plan(deployment: Deployment) -> list[dict[str, Any]]:
     for binding in deployment.plan.get("bindings", []):
         aliases.setdefault(binding["key"], []).append(f"{binding['workload']}.{binding['alias']}")
     resources = [
-        {**resource, "aliases": aliases.get(resource["key"], [])}
+        {
+            **resource,
+            "aliases": aliases.get(resource["key"], []),
+            "elsewhere": environment_of(resource["key"]),
+        }
         for resource in deployment.plan.get("resources", [])
     ]
     return sorted(resources, key=lambda resource: resource["action"] == "unchanged")
@@ -176,12 +182,12 @@ def _live(request: PageRequest, deployment: Deployment) -> tuple[str, str]:
 
 def _resources(request: PageRequest, deployment: Deployment) -> QuerySet[Resource]:
     """Return the plan's resources that exist, with their outputs and active consumers."""
-    keys = [resource["key"] for resource in deployment.plan.get("resources", [])]
+    addresses = [resource["key"] for resource in deployment.plan.get("resources", [])]
     consumers = ResourceConsumer.objects.filter(state=ConsumerState.ACTIVE)
     consumers = consumers.select_related("workload__application").order_by("pk")
     return (
         Resource.objects.visible_to(request.user)
-        .filter(environment=deployment.environment_id, key__in=keys)
+        .filter(View(deployment.environment).resources_at(addresses))
         .exclude(state=ResourceState.DELETED)
         .select_related("template_version__template", "owner_team")
         .prefetch_related(

@@ -40,7 +40,6 @@ from tests.provisioning.place import Place, new_place
 
 MODELS = list(apps.get_app_config("provisioning").get_models())
 EDITABLE = {
-    "organisation",
     "team",
     "membership",
     "application",

@@ -9,11 +9,13 @@ from portal.management.base import ConductorCommand, UsageError
 from provisioning.models import (
     Application,
     ConsumerState,
+    Environment,
     Organisation,
     Resource,
     ResourceConsumer,
     SharingPolicy,
 )
+from provisioning.services.publishing import publish_resource
 from provisioning.services.resources.find import find_resource
 from provisioning.services.sharing import (
     Revocation,
@@ -38,7 +40,9 @@ class Command(ConductorCommand):
         taking = actions.add_parser("ungrant", help="take a grant back; who uses it stays")
         handing = actions.add_parser("transfer", help="hand it over to another team")
         revoking = actions.add_parser("revoke", help="put a consumer out")
-        for each in (policy, giving, taking, handing, revoking):
+        publishing = actions.add_parser("publish", help="let other organisations find it (staff)")
+        hiding = actions.add_parser("unpublish", help="end that; who uses it stays (staff)")
+        for each in (policy, giving, taking, handing, revoking, publishing, hiding):
             each.add_argument("resource", metavar="RESOURCE", help="its shared name, key or id")
             each.add_argument("--env", required=True, metavar="ENVIRONMENT")
             self.add_organisation(each)
@@ -52,6 +56,12 @@ class Command(ConductorCommand):
         revoking.add_argument("--app", metavar="APPLICATION", required=True)
         revoking.add_argument("--workload", metavar="NAME", required=True)
         revoking.add_argument("--alias", metavar="NAME", help="needed only if it has several")
+        revoking.add_argument(
+            "--from",
+            dest="user_env",
+            metavar="[ORGANISATION/]ENVIRONMENT",
+            help="the consumer's own environment, if it is another one than the resource's",
+        )
         revoking.add_argument("--reason", default="", help="told to the consumer; needed")
         revoking.add_argument(
             "--plan", action="store_true", help="only show what it would lose; nothing is written"
@@ -70,7 +80,11 @@ class Command(ConductorCommand):
             transfer(resource=resource, team=team, actor=actor)
             self.stdout.write(f"{resource.key} belongs to the team {team} now.")
         elif action == "revoke":
-            self._revoke(resource, organisation, actor, options)
+            self._revoke(resource, actor, options)
+        elif action in ("publish", "unpublish"):
+            publish_resource(resource=resource, published=action == "publish", actor=actor)
+            may = "can find it" if action == "publish" else "find it no more"
+            self.stdout.write(f"{resource.key}: other organisations {may}.")
         else:
             self._grant(action, resource, organisation, actor, options)
 
@@ -95,17 +109,23 @@ class Command(ConductorCommand):
             end_grant(resource=resource, actor=actor, **to)
             self.stdout.write(f"The {kind} {receiver} has to ask for {resource.key} from now on.")
 
-    def _revoke(
-        self, resource: Resource, organisation: Organisation, actor: User, options: dict[str, Any]
-    ) -> None:
-        application = self.application(organisation, options["app"])
-        consumer = _consumer(resource, application, options)
+    def _revoke(self, resource: Resource, actor: User, options: dict[str, Any]) -> None:
+        environment = self._environment_of_user(resource, options["user_env"])
+        application = self.application(environment.organisation, options["app"])
+        consumer = _consumer(resource, application, environment, options)
         if options["plan"]:
             self._show(plan_revocation(consumer))
             return
         lost = revoke(consumer=consumer, reason=options["reason"], actor=actor)
         self._show(lost)
         self.stdout.write(f"Revoked {lost.workload}.{lost.alias} of {lost.application}.")
+
+    def _environment_of_user(self, resource: Resource, path: str | None) -> Environment:
+        if not path:
+            return resource.environment
+        organisation, _, name = path.rpartition("/")
+        chosen = {"organisation": organisation or resource.environment.organisation.name}
+        return self.environment(self.organisation(chosen), name)
 
     def _show(self, lost: Revocation) -> None:
         self.stdout.write(
@@ -121,12 +141,16 @@ class Command(ConductorCommand):
 
 
 def _consumer(
-    resource: Resource, application: Application, options: dict[str, Any]
+    resource: Resource,
+    application: Application,
+    environment: Environment,
+    options: dict[str, Any],
 ) -> ResourceConsumer:
     rows = ResourceConsumer.objects.filter(
         resource=resource,
         state=ConsumerState.ACTIVE,
         workload__application=application,
+        workload__environment=environment,
         workload__name=options["workload"],
     ).select_related("resource__environment", "workload__application")
     if options["alias"]:
@@ -134,7 +158,7 @@ def _consumer(
     found = list(rows.order_by("alias"))
     who = f"{application}/{options['workload']}"
     if not found:
-        raise UsageError(f"{who} does not use {resource.key}.")
+        raise UsageError(f"{who} in {environment} does not use {resource.key}.")
     if len(found) > 1:
         aliases = ", ".join(each.alias for each in found)
         raise UsageError(f"{who} uses {resource.key} as {aliases}: name one with --alias.")

@@ -65,6 +65,7 @@ class Command(ConductorCommand):
                 "protected": found.protected,
                 "retained": found.deletion_policy == "retain",
                 "adopted": found.adopted,
+                "published": found.published,
             }.items()
             if holds
         ]
