@@ -102,6 +102,16 @@ def test_matched_does_not_share_with_another_team(place: Place) -> None:
     }
 
 
+def test_organisation_finds_the_account_of_another_environment(place: Place) -> None:
+    first = deploy(place.beside("staging"), "organisation.yaml", "one")
+    second = deploy(place, "organisation.yaml", "two")
+
+    assert second == f"in/acme/staging/{first}"
+    joined = plan(place, "organisation.yaml", "three")
+    assert [each.action for each in joined.resources] == ["reuse"]
+    assert joined.scope == "organisation"
+
+
 def test_pooled_claims_a_ready_account_and_runs_no_step(place: Place) -> None:
     create_pool(
         environment=place.environment,
@@ -133,6 +143,7 @@ def test_the_documentation_names_every_example() -> None:
         "shared-by-params",
         "shared-always",
         "matched",
+        "organisation",
         "pooled",
     )
     assert [name for name in examples if f"examples/sharing/{name}.yaml" not in text] == []
