@@ -51,7 +51,7 @@ def matching() -> None:
     print("Planning one workload among live resources (goal: a constant number of queries)")
     for planned in measure_planning():
         print(
-            f"{planned.resources:>6} resources  {planned.queries:>3} queries  "
+            f"{planned.resources:>6} resources {planned.where:9}  {planned.queries:>3} queries  "
             f"{planned.seconds:.2f} s"
         )
 

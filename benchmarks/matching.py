@@ -62,6 +62,7 @@ class Planned(NamedTuple):
     """What planning among so many live resources took: database queries and seconds."""
 
     resources: int
+    where: str
     queries: int
     seconds: float
 
@@ -78,7 +79,10 @@ def measure_matching(candidates: int = CANDIDATES) -> list[Matched]:
 
 
 def measure_planning() -> list[Planned]:
-    """Plan one workload in environments of growing size; leaves nothing in the database."""
+    """Plan one workload in environments of growing size, and beside them, as the scope says.
+
+    Leaves nothing in the database.
+    """
     with transaction.atomic():
         found = _measure_planning()
         transaction.set_rollback(True)
@@ -94,7 +98,10 @@ def _measure_planning() -> list[Planned]:
     for size in SIZES:
         environment = Environment.objects.create(organisation=organisation, name=f"has-{size}")
         _fill(environment, team, version, size)
-        found.append(_plan(application, environment, size))
+        found.append(_plan(application, environment, SCORE, Planned(size, "there", 0, 0)))
+    beside = Environment.objects.create(organisation=organisation, name="beside")
+    wide = SCORE.replace("{matchOn", "{scope: organisation, matchOn")
+    found.append(_plan(application, beside, wide, Planned(sum(SIZES), "elsewhere", 0, 0)))
     return found
 
 
@@ -188,14 +195,16 @@ def _fill(
     )
 
 
-def _plan(application: Application, environment: Environment, size: int) -> Planned:
+def _plan(
+    application: Application, environment: Environment, score: str, among: Planned
+) -> Planned:
     with CaptureQueriesContext(connection) as captured:
         began = time.perf_counter()
         plan = plan_deployment(
-            application=application, environment=environment, files=[("score.yaml", SCORE)]
+            application=application, environment=environment, files=[("score.yaml", score)]
         )
         seconds = time.perf_counter() - began
     (binding,) = plan.bindings
-    if len(binding.considered) + sum(binding.left_out.values()) != size:
+    if len(binding.considered) + sum(binding.left_out.values()) != among.resources:
         raise AssertionError("every live resource was considered")
-    return Planned(size, len(captured), seconds)
+    return among._replace(queries=len(captured), seconds=seconds)
