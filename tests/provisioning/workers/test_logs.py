@@ -8,7 +8,8 @@ from provisioning.drivers.base import LeaseLostError
 from provisioning.models import LogChunk, Step
 from provisioning.services.outputs import MASK
 from provisioning.workers import logs
-from provisioning.workers.logs import Log, Mask
+from provisioning.workers.logs import Log
+from provisioning.workers.masking import Mask
 from provisioning.workers.tasks import claim
 from tests.provisioning.place import Place
 
