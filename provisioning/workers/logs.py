@@ -177,9 +177,9 @@ class Log:
         """Mask what the step's attempts have stored, also one whose worker died in the middle."""
         with transaction.atomic():
             stored = LogChunk.objects.select_for_update().filter(step_id=self._step.pk)
-            place = attrgetter("attempt", "stream", "level")
-            chunks = sorted(stored.order_by("sequence"), key=place)
-            for _, of_place in groupby(chunks, place):
+            place = ("attempt", "stream", "level")
+            chunks = stored.order_by(*place, "sequence").iterator()
+            for _, of_place in groupby(chunks, attrgetter(*place)):
                 self._mask_chunks(list(of_place))
         self._known = self._mask.known
 

@@ -145,12 +145,11 @@ class LogReader:
             found = deployment.get(pk=self.deployment_id)
             self.status, self.reason = found.status, found.status_reason
             self._answers = list(found.approvals.order_by("pk").values_list("pk", "status"))
-            self._steps = steps_seen(self._rows)
-            self._unread |= {pk for pk in self._steps if not self.cursor.is_done(pk)}
-        elif news.steps:
-            seen = steps_seen(self._rows.filter(pk__in=news.steps))
+            seen = self._steps = steps_seen(self._rows)
+        else:
+            seen = steps_seen(self._rows.filter(pk__in=news.steps)) if news.steps else {}
             self._steps |= seen
-            self._unread |= seen.keys()
+        self._unread |= {pk for pk in seen if not self.cursor.is_done(pk)}
 
     def _next(self) -> list[Entry]:
         """Read the next chunks in the steps' order, and move the cursor."""
