@@ -35,7 +35,6 @@ class Stream:
     """Hold one answer that goes on."""
 
     answer: http.client.HTTPResponse
-    connection: http.client.HTTPConnection
 
     def lines(self) -> Iterator[str]:
         """Yield the lines that come, until the server ends the answer."""
@@ -67,14 +66,26 @@ class Portal:
         self, deployment: int, user: User | None, *, last: str = "", **query: Any
     ) -> Iterator[Stream]:
         """Open the events of a deployment; `last` is the id of the last event received."""
-        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
-        if user is not None:
-            headers["Cookie"] = f"{settings.SESSION_COOKIE_NAME}={session_of(user)}"
-        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=PATIENCE_SECONDS)
+        headers = {"Last-Event-ID": last} if last else {}
         path = f"/deployments/{deployment}/log/events/?{urlencode(query)}"
+        with self._asked(path, user, headers) as answer:
+            yield Stream(answer)
+
+    def get(self, path: str, user: User) -> str:
+        """Return what is served to a user."""
+        with self._asked(path, user, {}) as answer:
+            return answer.read().decode()
+
+    @contextmanager
+    def _asked(
+        self, path: str, user: User | None, headers: dict[str, str]
+    ) -> Iterator[http.client.HTTPResponse]:
+        if user is not None:
+            headers |= {"Cookie": f"{settings.SESSION_COOKIE_NAME}={session_of(user)}"}
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=PATIENCE_SECONDS)
         try:
             connection.request("GET", path, headers=headers)
-            yield Stream(connection.getresponse(), connection)
+            yield connection.getresponse()
         finally:
             connection.close()
 

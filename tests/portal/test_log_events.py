@@ -129,12 +129,11 @@ def test_who_comes_back_hears_the_rest_and_nothing_twice(
         assert said(until(stream, "2a\n")) == ["1b\n", "1c\n", "2a\n"]
 
 
-@pytest.mark.slow
 def test_coming_back_every_100_ms_leaves_nothing_out_and_brings_nothing_twice(
     portal: Portal, steps: list[Step], alice: User
 ) -> None:
     """Three workers speak at once, one of them is replaced, and the reader never stays long."""
-    speaking = [in_thread(lambda step=step: speak(step, 300)) for step in steps]
+    speaking = [in_thread(lambda step=step: speak(step, 200)) for step in steps]
     last, heard, visits = "", [], 0
     over = False
     while not over:
@@ -154,7 +153,7 @@ def test_coming_back_every_100_ms_leaves_nothing_out_and_brings_nothing_twice(
     assert visits > 5
     for step in steps:
         text = "".join(text for speaker, text in heard if speaker == step.pk)
-        assert text == "".join(f"{number}\n" for number in range(300))
+        assert text == "".join(f"{number}\n" for number in range(200))
 
 
 def speak(step: Step, lines: int) -> None:
