@@ -39,7 +39,8 @@ _database: dict[str, Any] = (
 if WEB:
     # Requests of an ASGI server each use a connection of their own: they share a pool.
     _pool = {"min_size": 1, "max_size": WEB_CONNECTIONS}
-    _database |= {"CONN_MAX_AGE": 0, "OPTIONS": _database.get("OPTIONS", {}) | {"pool": _pool}}
+    _options = _database.get("OPTIONS", {}) | {"pool": _pool}
+    _database |= {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True, "OPTIONS": _options}
 else:
     # A worker forks, and forked processes cannot share a pool: one lasting connection each.
     _database |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
 
 from django.core.handlers.asgi import ASGIRequest
 from django.http import Http404, HttpResponse, StreamingHttpResponse
@@ -67,7 +66,7 @@ def log_pane(
         characters=CHARACTERS_SHOWN,
     )
     ended = step is not None and step.status not in UNFINISHED_STEP_STATUSES
-    query = "?" + urlencode({"step": step.pk} if step else {})
+    query = f"?step={step.pk}" if step else ""
     urls = {
         name: reverse(f"portal:deployment-log{name}", args=[deployment.pk]) + query
         for name in ("", "-pane", "-events")

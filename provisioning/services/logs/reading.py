@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 from provisioning.models import Deployment, LogChunk, Step
 from provisioning.models.deployments import TERMINAL_STATUSES, UNFINISHED_STEP_STATUSES
 from provisioning.services.logs.announcing import News
-from provisioning.services.logs.cursor import BEGINNING, Cursor, Place
+from provisioning.services.logs.cursor import Cursor, Place
 
 CHUNKS_AT_ONCE = 20
 STEPS_AT_ONCE = 20
@@ -204,10 +204,11 @@ def read_tail(
     rows = Step.objects.filter(deployment=deployment_id)
     steps = steps_seen(rows if step_id is None else rows.filter(pk=step_id))
     ends, cursor = _ends(list(steps)), Cursor()
-    for pk, step in steps.items():
-        cursor.advance(pk, ends.get(pk, BEGINNING))
+    for pk, place in ends.items():
+        cursor.advance(pk, place)
+    for step in steps.values():
         if step.finished:
-            cursor.finish(pk)
+            cursor.finish(step.id)
     entries: list[Entry] = []
     newest = LogChunk.objects.filter(step_id__in=ends).order_by("-created_at", "-pk")
     for chunk in newest[: chunks + 1]:

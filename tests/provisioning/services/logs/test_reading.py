@@ -177,7 +177,7 @@ def test_reading_on_takes_two_queries_however_many_steps_there_are(
 
 
 def test_the_end_of_a_log_and_what_follows_it_are_the_whole(place: Place) -> None:
-    one, two = claimed(place, 2)
+    one, two, silent = claimed(place, 3)
     log = say(one, "1a\n", "1b\n")
     say(two, "2a\n")
     ended(two)
@@ -188,8 +188,9 @@ def test_the_end_of_a_log_and_what_follows_it_are_the_whole(place: Place) -> Non
     assert [entry.text for entry in tail.entries] == ["1b\n", "2a\n"]
     assert tail.shortened
     assert str(tail.cursor) == f"{two.pk},{one.pk}:1.1"
-    reader = LogReader(one.deployment_id, cursor=tail.cursor)
-    assert texts(reader.read(EVERYTHING)) == ["1c\n"]
+    say(silent, "3a\n")
+    reader = LogReader(one.deployment_id, cursor=Cursor.parse(str(tail.cursor)))
+    assert texts(reader.read(EVERYTHING)) == ["1c\n", "3a\n"]
 
 
 def test_the_end_of_a_log_has_a_limited_size(place: Place) -> None:
