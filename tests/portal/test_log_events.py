@@ -281,6 +281,5 @@ def test_whom_a_stream_does_not_interest_any_more_is_forgotten() -> None:
             assert (await second.news(1)).everything
             assert not await second.news(0)
         assert broker._subscriptions == {}
-        await broker.close()
 
     asyncio.run(visit())

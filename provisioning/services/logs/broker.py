@@ -75,12 +75,6 @@ class Broker:
             if not left:
                 del self._subscriptions[deployment_id]
 
-    async def close(self) -> None:
-        """Stop listening."""
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.wait([self._listening])
-
     async def _listen(self) -> None:
         lost = False
         while self._subscriptions:
