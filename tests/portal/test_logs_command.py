@@ -131,6 +131,19 @@ def test_following_shows_what_is_said_and_ends_with_the_deployment(
     assert last.startswith(f"Deployment {number} succeeded in ")
 
 
+def test_following_one_step_ends_with_it(steps: list[Step]) -> None:
+    finish.finish_unchanged(steps[0], "")
+
+    done = logs(steps, "-f", "--step", str(steps[0].pk))
+
+    assert done.status == 0
+    assert done.out.endswith(f"  1b\n{steps[0].resource.uid} succeeded.\n")
+    finish.fail_step(steps[1], "No quota.")
+    failed = logs(steps, "-f", "--step", str(steps[1].pk))
+    assert failed.status == 1
+    assert f"{steps[1].resource.uid} failed:\n  No quota." in failed.err
+
+
 def test_following_what_failed_fails(place: Place) -> None:
     place.template("part")
     deployment = place.deploy(FAILS)

@@ -12,7 +12,7 @@ from django.utils.dateparse import parse_datetime
 
 from portal.management.base import UsageError
 from portal.management.deploying import DeployingCommand
-from portal.management.progress import NEEDS_SOMEBODY, outcome
+from portal.management.progress import NEEDS_SOMEBODY, outcome, step_outcome
 from provisioning.models import Deployment, DeploymentStatus
 from provisioning.services.logs.following import follow
 from provisioning.services.logs.reading import Entry, LogReader, read_all
@@ -26,7 +26,7 @@ class Command(DeployingCommand):
 
     help = (
         "Show what the steps of a deployment said. With --follow, show it as it is said, and end "
-        "with the deployment: exit status 0 if it succeeded."
+        "with the deployment, or the chosen step: exit status 0 if that succeeded."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -40,9 +40,7 @@ class Command(DeployingCommand):
             metavar="TIME",
             help="only what was said since: 90s, 10m, 2h, 1d, or a time such as 2026-11-20T09:00Z",
         )
-        parser.add_argument(
-            "-f", "--follow", action="store_true", help="go on until the deployment has ended"
-        )
+        parser.add_argument("-f", "--follow", action="store_true", help="go on until it has ended")
         self.add_actor(parser)
         self.add_format(parser)
 
@@ -59,17 +57,17 @@ class Command(DeployingCommand):
         for entries in self._followed(reader):
             self._show(entries)
         deployment.refresh_from_db()
-        line = outcome(deployment)
+        line = outcome(deployment) if step is None else step_outcome(deployment.steps.get(pk=step))
         (self.stderr if self._as_json else self.stdout).write(line, style_func=str)
 
     def _step(self, deployment: Deployment, name: str | None) -> int | None:
         """Return the number of the named step; raise UsageError if there is none."""
         if name is None:
             return None
-        steps = {str(pk): pk for pk in deployment.steps.values_list("pk", flat=True)}
-        steps |= dict(deployment.steps.values_list("resource__uid", "pk"))
+        rows = deployment.steps.order_by("position").values_list("resource__uid", "pk")
+        steps = {str(pk): pk for _, pk in rows} | dict(rows)
         if name not in steps:
-            known = ", ".join(deployment.steps.values_list("resource__uid", flat=True)[:10])
+            known = ", ".join(uid for uid, _ in rows[:10])
             raise UsageError(
                 f"Deployment {deployment.pk} has no step {name}. "
                 + (f"There are {known}." if known else "It has not started.")
