@@ -1,4 +1,4 @@
-"""Print every benchmark: `python -m benchmarks [planner] [merging] [matching] [pool] [dispatch] [terraform] [throughput]`.
+"""Print every benchmark, or those named: `python -m benchmarks [NAME ...]`, such as planner or logs.
 
 Works on a database of its own: an embedded server in a folder that is removed at the end.
 """
@@ -30,6 +30,18 @@ def dispatch() -> None:
     found = measure()
     print("From doorbell to task (goal: at most 10 ms median, 50 ms p95)")
     print(f"p50 {found.p50:.1f} ms   p95 {found.p95:.1f} ms   of {found.samples}")
+
+
+def logs() -> None:
+    """Print how long a line of a log takes to somebody who watches."""
+    from benchmarks.logs import LINES_PER_SECOND, measure
+
+    found = measure()
+    print(f"From a tool's line to who watches, at {LINES_PER_SECOND:,} lines/s (goal: 150 ms p95)")
+    print(
+        f"p50 {found.p50:.0f} ms   p95 {found.p95:.0f} ms   of {found.lines:,} lines in "
+        f"{found.visits} connections, none lost and none twice"
+    )
 
 
 def merging() -> None:
@@ -105,6 +117,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "matching": matching,
     "pool": pool,
     "dispatch": dispatch,
+    "logs": logs,
     "terraform": terraform,
     "throughput": throughput,
 }

@@ -39,7 +39,8 @@ _database: dict[str, Any] = (
 if WEB:
     # Requests of an ASGI server each use a connection of their own: they share a pool.
     _pool = {"min_size": 1, "max_size": WEB_CONNECTIONS}
-    _database |= {"CONN_MAX_AGE": 0, "OPTIONS": _database.get("OPTIONS", {}) | {"pool": _pool}}
+    _options = _database.get("OPTIONS", {}) | {"pool": _pool}
+    _database |= {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True, "OPTIONS": _options}
 else:
     # A worker forks, and forked processes cannot share a pool: one lasting connection each.
     _database |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
@@ -190,6 +191,7 @@ CONDUCTOR_QUEUES = environment.words("CONDUCTOR_QUEUES", ["default"])
 CONDUCTOR_WORKERS = environment.integer("CONDUCTOR_WORKERS", 2, minimum=1, maximum=64)
 CONDUCTOR_LEASE_SECONDS = environment.integer("CONDUCTOR_LEASE_SECONDS", 20, minimum=1, maximum=600)
 CONDUCTOR_APPROVAL_DAYS = environment.integer("CONDUCTOR_APPROVAL_DAYS", 7, minimum=1, maximum=365)
+CONDUCTOR_LOG_DAYS = environment.integer("CONDUCTOR_LOG_DAYS", 30, minimum=1, maximum=3650)
 CONDUCTOR_TERRAFORM = environment.text("CONDUCTOR_TERRAFORM", "terraform")
 environment.leave("CONDUCTOR_TERRAFORM_CONFIG", "CONDUCTOR_FAKE_LEDGER", "CONDUCTOR_SECRETS_DIR")
 environment.leave("CONDUCTOR_SANDBOX", "CONDUCTOR_SANDBOX_PATHS")

@@ -3,8 +3,8 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, path
 from django.views.generic import RedirectView
 
-from portal.api.deployments import DeploymentDetailView, DeploymentListView
-from portal.views import approvals, deployments
+from portal.api.deployments import DeploymentDetailView, DeploymentListView, DeploymentLogView
+from portal.views import approvals, deployments, events, logs
 
 app_name = "portal"
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -13,9 +13,15 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("deployments/<int:pk>/", deployments.detail, name="deployment"),
     path("deployments/<int:pk>/status/", deployments.status, name="deployment-status"),
     path("deployments/<int:pk>/confirm/", deployments.confirm, name="deployment-confirm"),
-    path("deployments/<int:pk>/steps/<int:step_pk>/log/", deployments.log, name="step-log"),
+    path("deployments/<int:pk>/log/", logs.download, name="deployment-log"),
+    path("deployments/<int:pk>/log/pane/", logs.pane, name="deployment-log-pane"),
+    path("deployments/<int:pk>/log/events/", events.events, name="deployment-log-events"),
+    path("deployments/<int:pk>/steps/<int:step_pk>/log/", logs.step, name="step-log"),
     path("approvals/", approvals.index, name="approvals"),
     path("approvals/<int:pk>/", approvals.decide, name="approval-decide"),
     path("api/v1/deployments/", DeploymentListView.as_view(), name="api-deployments"),
     path("api/v1/deployments/<int:pk>/", DeploymentDetailView.as_view(), name="api-deployment"),
+    path(
+        "api/v1/deployments/<int:pk>/log/", DeploymentLogView.as_view(), name="api-deployment-log"
+    ),
 ]

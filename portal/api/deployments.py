@@ -6,17 +6,23 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
+from django.http import StreamingHttpResponse
 from rest_framework import generics, status
 from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.generics import get_object_or_404
 from rest_framework.pagination import LimitOffsetPagination
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from portal.api.serializers import (
     DeploymentSerializer,
     DeploymentSummarySerializer,
+    LogQuerySerializer,
     SubmitSerializer,
 )
+from portal.log_file import log_file
 from provisioning.models import Application, Deployment, DeploymentKind, Environment
 from provisioning.services.deployments.submit import submit_deployment, submit_teardown
 
@@ -72,6 +78,28 @@ class DeploymentDetailView(generics.RetrieveAPIView[Deployment]):
     def get_queryset(self) -> QuerySet[Deployment]:
         """Return the deployments that the caller may see."""
         return visible_deployments(self.request)
+
+
+class DeploymentLogView(APIView):
+    """Give the log of a deployment as a file."""
+
+    def perform_content_negotiation(
+        self, request: Request, force: bool = False
+    ) -> tuple[BaseRenderer, str]:
+        """Leave `format` to the view: a file is no answer that is rendered."""
+        return JSONRenderer(), "application/json"
+
+    def get(self, request: Request, pk: int) -> StreamingHttpResponse:
+        """Return what was said by now, of all steps or of the one in the query."""
+        deployment = get_object_or_404(visible_deployments(request), pk=pk)
+        form = LogQuerySerializer(data=request.query_params.dict())
+        form.is_valid(raise_exception=True)
+        step = form.validated_data.get("step")
+        if step is not None:
+            get_object_or_404(deployment.steps, pk=step)
+        return log_file(
+            request._request, deployment.pk, step_id=step, form=form.validated_data["format"]
+        )
 
 
 def visible_deployments(request: Request) -> QuerySet[Deployment]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from portal.log_file import FORMATS
 from provisioning.models import Approval, Deployment, DeploymentKind, Step
 from provisioning.services.deployments import wishes_not_met
 
@@ -84,6 +85,13 @@ class SubmitSerializer(StrictSerializer):
         if "score" in data:
             return [("score.yaml", data["score"])]
         return [(file["name"], file["text"]) for file in data["files"]]
+
+
+class LogQuerySerializer(StrictSerializer):
+    """Which part of a log, and how."""
+
+    step = serializers.IntegerField(required=False, min_value=1, max_value=2**63 - 1)
+    format = serializers.ChoiceField(choices=sorted(FORMATS), default="text")
 
 
 class StepSerializer(serializers.ModelSerializer[Step]):

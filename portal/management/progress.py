@@ -89,6 +89,17 @@ def outcome(deployment: Deployment) -> str:
     raise DeploymentFailedError("\n".join(_failure(deployment)))
 
 
+def step_outcome(step: Step) -> str:
+    """Say in one line that a step succeeded; raise DeploymentFailedError if it did not."""
+    if step.status == StepStatus.SUCCEEDED:
+        return f"{step.resource.uid} succeeded."
+    if step.status == StepStatus.FAILED:
+        raise DeploymentFailedError("\n".join(_failed_step(step)))
+    label = StepStatus(step.status).label.lower()
+    needed = f" It needs {step.blocked_by}." if step.blocked_by else ""
+    raise DeploymentFailedError(f"{step.resource.uid} ended: {label}.{needed}")
+
+
 def _news(deployment: Deployment, seen: dict[int, str], paint: Paint) -> Iterator[str]:
     planned = {entry["key"]: entry["action"] for entry in deployment.plan.get("resources", [])}
     view = View(deployment.environment)

@@ -13,23 +13,22 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
 from django.views.decorators.http import require_GET, require_POST
 from django.views.decorators.vary import vary_on_headers
-from django_htmx.http import HTMX_STOP_POLLING
 
 from portal.views.access import PageRequest, signed_in
+from portal.views.logs import log_pane
 from provisioning.models import (
     Application,
     ConsumerState,
     Deployment,
     DeploymentStatus,
     Environment,
-    LogChunk,
     Resource,
     ResourceConsumer,
     ResourceOutput,
     ResourceState,
     Step,
 )
-from provisioning.models.deployments import TERMINAL_STATUSES, UNFINISHED_STEP_STATUSES
+from provisioning.models.deployments import TERMINAL_STATUSES
 from provisioning.planning.addresses import environment_of
 from provisioning.services.deployments import (
     NotConfirmableError,
@@ -39,7 +38,6 @@ from provisioning.services.deployments import (
 from provisioning.snapshot.view import View
 
 PAGE_SIZE = 25
-LOG_CHUNKS = 500
 
 
 @require_GET
@@ -78,6 +76,7 @@ def detail(request: PageRequest, pk: int) -> HttpResponse:
         "deployment": deployment,
         "plan": _plan(deployment),
         "live": _live(request, deployment)[0],
+        "log": log_pane(request, deployment),
     }
     return render(request, "portal/deployments/detail.html", context)
 
@@ -85,11 +84,9 @@ def detail(request: PageRequest, pk: int) -> HttpResponse:
 @require_GET
 @signed_in
 def status(request: PageRequest, pk: int) -> HttpResponse:
-    """Return the live part if it differs from the one `seen`; stop polling once it has ended."""
+    """Return the part of the page that changes, unless it still is as it was `seen`."""
     deployment = get_object_or_404(_visible(request), pk=pk)
     html, digest = _live(request, deployment)
-    if deployment.status in TERMINAL_STATUSES:
-        return HttpResponse(html, status=HTMX_STOP_POLLING)
     if digest == request.GET.get("seen"):
         return HttpResponse(status=204)
     return HttpResponse(html)
@@ -105,26 +102,6 @@ def confirm(request: PageRequest, pk: int) -> HttpResponse:
     except NotConfirmableError as error:
         messages.error(request, str(error))
     return redirect("portal:deployment", pk=pk)
-
-
-@require_GET
-@vary_on_headers("HX-Request")
-@signed_in
-def log(request: PageRequest, pk: int, step_pk: int) -> HttpResponse:
-    """Show the log of a step; htmx is given the log alone, renewed while the step goes on."""
-    deployment = get_object_or_404(_visible(request), pk=pk)
-    step = get_object_or_404(deployment.steps.select_related("resource"), pk=step_pk)
-    newest = LogChunk.objects.filter(step=step).order_by("-attempt", "-sequence")
-    chunks = list(newest[: LOG_CHUNKS + 1])
-    context = {
-        "deployment": deployment,
-        "step": step,
-        "chunks": chunks[:LOG_CHUNKS][::-1],
-        "shortened": len(chunks) > LOG_CHUNKS,
-        "goes_on": step.status in UNFINISHED_STEP_STATUSES,
-    }
-    name = "_log.html" if request.htmx else "log.html"
-    return render(request, f"portal/deployments/{name}", context)
 
 
 def _visible(request: PageRequest) -> QuerySet[Deployment]:

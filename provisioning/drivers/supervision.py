@@ -38,9 +38,9 @@ MARK = "CONDUCTOR_RUN"
 """The variable by which the processes of a tool are known; it holds the tool's folder."""
 
 _ESCAPE_SEQUENCE = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[@-Z\\-_])"
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,10 @@ class ToolLostError(DriverError):
 
 
 def printable(text: str) -> str:
-    """Return the text without escape sequences and control characters other than tab and newline."""
+    """Return the text without escape sequences and control characters other than tab and newline.
+
+    Those that turn the direction of writing go too, and halves of surrogate pairs.
+    """
     return _CONTROL.sub("", _ESCAPE_SEQUENCE.sub("", text.replace("\r\n", "\n")))
 
 

@@ -1,12 +1,12 @@
 """The only place that gives a deployment, a step, a resource, a consumer or an approval its status.
 
 Each move is checked against a table, made by a conditional update that decides who wins, and leaves
-an audit event in the same transaction.
+an audit event and news for whoever watches in the same transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from django.db import models, transaction
@@ -25,6 +25,7 @@ from provisioning.models import (
     Step,
     StepStatus,
 )
+from provisioning.services.logs.announcing import announce
 
 Subject: TypeAlias = Deployment | Step | Resource | ResourceConsumer | Approval
 
@@ -197,6 +198,19 @@ def _record(
         )
         for subject in subjects
     )
+    if model in (Deployment, Step, Approval):
+        announce(_news(subjects, deployment))
+
+
+def _news(
+    subjects: Sequence[Subject], deployment: Deployment | None
+) -> Iterator[tuple[int, int | None]]:
+    """Name the deployments that moved; and if a single step did, that step."""
+    for subject in subjects:
+        changed = _deployment_id(subject, deployment)
+        if changed is not None:
+            single = len(subjects) == 1 and isinstance(subject, Step)
+            yield changed, int(subject.pk) if single else None
 
 
 def _deployment_id(subject: Subject, deployment: Deployment | None) -> int | None:

@@ -4,84 +4,78 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
-from typing import Any
+from itertools import groupby
+from operator import attrgetter
+from typing import NamedTuple
+
+from django.db import connection, transaction
 
 from provisioning.drivers.base import LeaseLostError
 from provisioning.drivers.supervision import printable
-from provisioning.models import LogChunk, Step
-from provisioning.services.outputs import MASK
+from provisioning.models import LogChunk, Step, StepStatus
+from provisioning.services.logs.announcing import CHANNEL
+from provisioning.workers.masking import Mask
 
 FLUSH_SECONDS = 0.05
 CHUNK_CHARACTERS = 64 * 1024
 MOST_CHARACTERS = 4 * 1024 * 1024
 TOO_LONG = "… The log of this attempt is too long: the rest is left out.\n"
-SHORT = 4
-"""Values with fewer characters are masked only where they stand alone."""
+
+_UNFINISHED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b\n]{0,1000}\x1b?)?\Z")
+"""An escape sequence whose end has not come yet."""
+
+# The fence, the rows and the news in one statement. The lock lets no later attempt begin before this
+# is committed, so an attempt's chunks can all be seen before the first of the next one. Said again,
+# because its answer was lost with the connection, it changes nothing.
+_STORE_SQL = """
+WITH mine AS (
+    SELECT id, deployment_id FROM provisioning_step
+    WHERE id = %s AND attempt = %s AND status = %s FOR SHARE
+), stored AS (
+    INSERT INTO provisioning_logchunk
+        (step_id, attempt, sequence, stream, level, text, created_at)
+    SELECT mine.id, %s, said.sequence, said.stream, said.level, said.text, clock_timestamp()
+    FROM mine, unnest(%s::int[], %s::text[], %s::text[], %s::text[])
+        AS said(sequence, stream, level, text)
+    ON CONFLICT (step_id, attempt, sequence) DO NOTHING
+)
+SELECT pg_notify(%s, deployment_id || ' ' || id) FROM mine
+"""
 
 
-class Mask:
-    """Know the secrets of one run, and take them out of texts.
+class _Said(NamedTuple):
+    """A piece of text and where it came from."""
 
-    A secret of several lines is masked line by line, so that no secret ever spans a line's end.
-    """
+    stream: str
+    level: str
+    text: str
+
+
+class _Line:
+    """What has come of an unfinished line: printable text, and the start of an escape sequence."""
 
     def __init__(self) -> None:
-        self._secrets: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
-        self.longest = 0
+        self.pieces: list[str] = []
+        self.size = 0
+        self._unfinished = ""
 
-    def add(self, value: Any) -> None:
-        """Learn a secret: a text, a number, or every such value in a list or an object."""
-        learned = set(_texts(value)) - self._secrets
-        if learned:
-            self._secrets |= learned
-            ordered = sorted(self._secrets, key=lambda text: (-len(text), text))
-            self._pattern = re.compile("|".join(_pattern(text) for text in ordered))
-            self.longest = len(ordered[0])
+    def add(self, text: str) -> str:
+        """Take a piece of text; return the lines that are complete with it."""
+        text = self._unfinished + text
+        unfinished = _UNFINISHED.search(text)
+        self._unfinished = unfinished[0] if unfinished else ""
+        lines, newline, rest = printable(text.removesuffix(self._unfinished)).rpartition("\n")
+        if newline:
+            lines = self.cut() + lines + newline
+        self.pieces.append(rest)
+        self.size += len(rest)
+        return lines
 
-    @property
-    def known(self) -> int:
-        """Return how many secrets are known by now."""
-        return len(self._secrets)
-
-    def hide(self, text: str) -> str:
-        """Return the text with every secret in it replaced."""
-        return self._pattern.sub(MASK, text) if self._pattern else text
-
-    def occurs_in(self, value: Any) -> bool:
-        """Tell whether a JSON value contains a secret."""
-        return any(self.hide(text) != text for text in _texts(value))
-
-    def cut(self, text: str, at: int) -> int:
-        """Return the first place at or after `at` where cutting the text cuts no secret in two."""
-        for match in self._pattern.finditer(text) if self._pattern else ():
-            if match.start() < at < match.end():
-                return match.end()
-        return at
-
-
-def _texts(value: Any) -> Iterable[str]:
-    """Walk the texts that would give a value away, as they are and as JSON writes them."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _texts(item)
-    elif isinstance(value, str):
-        lines = [line.strip() for line in value.splitlines()]
-        several = len(lines) > 1
-        for line in lines:
-            if line and (not several or len(line) >= SHORT):
-                yield line
-                yield line.replace("\\", "\\\\").replace('"', '\\"')
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield str(value)
-
-
-def _pattern(text: str) -> str:
-    escaped = re.escape(text)
-    return escaped if len(text) >= SHORT else rf"(?<!\w){escaped}(?!\w)"
+    def cut(self) -> str:
+        """Return what has come so far, and forget it."""
+        text = "".join(self.pieces)
+        self.pieces, self.size = [], 0
+        return text
 
 
 class Log:
@@ -89,7 +83,8 @@ class Log:
 
     Lines are held back until they are complete, so a secret that arrives in pieces is seen whole.
     What was stored before a secret was known is masked at the end: a tool may say a value before
-    its state tells that this is a secret.
+    its state tells that this is a secret. `flush` and `close` may be called again after a failure:
+    what was stored is not stored twice.
     """
 
     def __init__(self, step: Step, mask: Mask) -> None:
@@ -97,25 +92,27 @@ class Log:
         self._attempt = step.attempt
         self._mask = mask
         self._known = 0
-        self._parts: dict[tuple[str, str], str] = {}
-        self._ready: list[tuple[str, str, str]] = []
+        self._lines: dict[tuple[str, str], _Line] = {}
+        self._ready: list[_Said] = []
+        self._size = 0
         self._sequence = 0
         self._written = 0
-        self._size = 0
         self._flushed = time.monotonic()
 
     def add(self, text: str, stream: str, level: str) -> None:
         """Take a piece of text; it need not be a whole line."""
-        place = (stream, level)
-        *lines, rest = (self._parts.get(place, "") + text).split("\n")
-        if len(rest) > CHUNK_CHARACTERS:
-            end = self._mask.cut(rest, len(rest) - self._mask.longest)
-            self._take(rest[:end], stream, level)
-            rest = rest[end:]
+        if self._full:
+            return
+        line = self._lines.setdefault((stream, level), _Line())
+        lines = line.add(text)
         if lines:
-            # The start of a line may have been taken already, but never half of a secret.
-            self._take("\n".join(lines) + "\n", stream, level)
-        self._parts[place] = rest
+            self._take(_Said(stream, level, lines))
+        if line.size > CHUNK_CHARACTERS + 2 * self._mask.longest:
+            # A line may be stored in parts, but never half of a secret.
+            begun = line.cut()
+            end = self._mask.cut(begun, len(begun) - self._mask.longest)
+            self._take(_Said(stream, level, begun[:end]))
+            line.add(begun[end:])
 
     def flush_if_due(self) -> None:
         """Store what is ready if that is much, or was not done for a while."""
@@ -124,63 +121,73 @@ class Log:
             self.flush()
 
     def flush(self) -> None:
-        """Store what is ready; raise LeaseLostError if the step has gone on to another attempt.
-
-        It may be called again after a failure: what was stored already is not stored twice.
-        """
+        """Store what is ready; raise LeaseLostError if the step is not this attempt's any more."""
         if not self._ready:
             return
-        if not Step.objects.filter(pk=self._step.pk, attempt=self._attempt).exists():
-            self._ready = []
-            raise LeaseLostError(f"Step {self._step.pk} is another worker's now.")
-        chunks = [
-            LogChunk(
-                step_id=self._step.pk,
-                attempt=self._attempt,
-                sequence=sequence,
-                stream=stream,
-                level=level,
-                text=text,
-            )
-            for sequence, (stream, level, text) in enumerate(self._ready, self._sequence)
-        ]
-        known = self._mask.known
-        LogChunk.objects.bulk_create(chunks, ignore_conflicts=True)
+        rows, known = self._rows(), self._mask.known
+        columns = map(list, zip(*rows, strict=True))
+        mine = (self._step.pk, self._attempt, StepStatus.RUNNING, self._attempt)
+        with connection.cursor() as cursor:
+            cursor.execute(_STORE_SQL, (*mine, *columns, CHANNEL))
+            stored = cursor.fetchone()
         if not self._sequence and self._attempt == 1:
             self._known = known
-        self._sequence += len(chunks)
+        self._sequence += len(rows)
         self._ready, self._size = [], 0
         self._flushed = time.monotonic()
+        if stored is None:
+            raise LeaseLostError(f"Step {self._step.pk} is another worker's now.")
 
     def close(self) -> None:
         """Store everything, unfinished lines too."""
-        for (stream, level), rest in self._parts.items():
-            if rest:
-                self._take(rest, stream, level)
-                self._parts[stream, level] = ""
+        for (stream, level), line in self._lines.items():
+            self._take(_Said(stream, level, line.cut()))
         self.flush()
         if self._mask.known > self._known:
             self._mask_stored()
 
+    @property
+    def _full(self) -> bool:
+        return self._written > MOST_CHARACTERS
+
+    def _take(self, said: _Said) -> None:
+        """Make text ready that has no unfinished line, or whose last line is cut with care."""
+        if self._full or not said.text:
+            return
+        left = MOST_CHARACTERS - self._written
+        if len(said.text) > left:
+            end = self._mask.cut(said.text[: left + self._mask.longest], left)
+            said = said._replace(text=f"{said.text[:end]}\n{TOO_LONG}")
+            self._written = MOST_CHARACTERS + 1
+        self._written += len(said.text)
+        self._size += len(said.text)
+        self._ready.append(said)
+
+    def _rows(self) -> list[tuple[int, str, str, str]]:
+        """Return what is ready as rows of a limited size, without secrets: number, stream, level, text."""
+        rows: list[tuple[int, str, str, str]] = []
+        for (stream, level), said in groupby(self._ready, attrgetter("stream", "level")):
+            text = self._mask.hide("".join(each.text for each in said))
+            for start in range(0, len(text), CHUNK_CHARACTERS):
+                part = text[start : start + CHUNK_CHARACTERS]
+                rows.append((self._sequence + len(rows), stream, level, part))
+        return rows
+
     def _mask_stored(self) -> None:
         """Mask what the step's attempts have stored, also one whose worker died in the middle."""
-        changed = []
-        for chunk in LogChunk.objects.filter(step_id=self._step.pk):
-            hidden = self._mask.hide(chunk.text)
-            if hidden != chunk.text:
-                chunk.text = hidden
-                changed.append(chunk)
-        LogChunk.objects.bulk_update(changed, ["text"])
+        with transaction.atomic():
+            stored = LogChunk.objects.select_for_update().filter(step_id=self._step.pk)
+            place = ("attempt", "stream", "level")
+            chunks = stored.order_by(*place, "sequence").iterator()
+            for _, of_place in groupby(chunks, attrgetter(*place)):
+                self._mask_chunks(list(of_place))
         self._known = self._mask.known
 
-    def _take(self, text: str, stream: str, level: str) -> None:
-        if self._written > MOST_CHARACTERS:
-            return
-        text = self._mask.hide(printable(text))
-        self._written += len(text)
-        if self._written > MOST_CHARACTERS:
-            text = text[: MOST_CHARACTERS - self._written] + "\n" + TOO_LONG
-        self._size += len(text)
-        if self._ready and self._ready[-1][:2] == (stream, level):
-            text = self._ready.pop()[2] + text
-        self._ready.append((stream, level, text))
+    def _mask_chunks(self, chunks: list[LogChunk]) -> None:
+        changed = []
+        texts = self._mask.hide_pieces([chunk.text for chunk in chunks])
+        for chunk, text in zip(chunks, texts, strict=True):
+            if text != chunk.text:
+                chunk.text = text
+                changed.append(chunk)
+        LogChunk.objects.bulk_update(changed, ["text"])

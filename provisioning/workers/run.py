@@ -18,7 +18,8 @@ from provisioning.drivers.supervision import CONTROL_FOLDER
 from provisioning.encryption import decrypt_bytes, encrypt_bytes, mac_bytes
 from provisioning.models import StateVersion, Step, StepStatus
 from provisioning.services.credentials import Given, credentials_for
-from provisioning.workers.logs import Log, Mask
+from provisioning.workers.logs import Log
+from provisioning.workers.masking import Mask
 
 T = TypeVar("T")
 

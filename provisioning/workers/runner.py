@@ -156,10 +156,7 @@ def _ensure(step: Step, run: StepRun) -> None:
 
 
 def _destroy(step: Step, run: StepRun) -> None:
-    reason = _store(run, finish.begin_destroy, step)
-    if reason:
-        run.log(f"{reason}\n")
-        run.close()
+    if not _store(run, finish.begin_destroy, step):
         return
     task = run.persist(lambda: _task(step, run, gone=True))
     task.driver.destroy(task.input, run)

@@ -9,11 +9,14 @@ from django.db import connections
 from playwright.sync_api import Page, expect, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
+from provisioning.services.deployments import end, finish
 from tests.conftest import find_browser
+from tests.portal.serving import Portal, portal
 from tests.provisioning.conftest import ledger, place
 from tests.provisioning.place import Place
+from tests.provisioning.services.logs.saying import claimed, next_attempt, say
 
-__all__ = ["ledger", "place"]
+__all__ = ["ledger", "place", "portal"]
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -32,12 +35,25 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Generator[Page]:
         connections.close_all()
 
 
-def test_a_person_logs_in_and_watches_a_deployment_finish(
-    live_server: LiveServer, page: Page, place: Place, alice: User
-) -> None:
+def complaints_of(page: Page) -> list[str]:
+    """Return the list to which the page's errors will be added."""
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
+    return complaints
+
+
+def log_in(page: Page, url: str) -> None:
+    page.goto(url)
+    page.get_by_label("User name").fill("alice")
+    page.get_by_label("Password").fill("alice")
+    page.get_by_role("button", name="Log in").click()
+
+
+def test_a_person_logs_in_and_watches_a_deployment_finish(
+    live_server: LiveServer, page: Page, place: Place, alice: User
+) -> None:
+    complaints = complaints_of(page)
     place.template(
         "postgres",
         outputs={"password": True},
@@ -46,10 +62,7 @@ def test_a_person_logs_in_and_watches_a_deployment_finish(
     place.application("shop", alice)
     deployment = place.submit("  db:\n    type: postgres\n")
 
-    page.goto(live_server.url)
-    page.get_by_label("User name").fill("alice")
-    page.get_by_label("Password").fill("alice")
-    page.get_by_role("button", name="Log in").click()
+    log_in(page, live_server.url)
     page.get_by_label("Status").select_option("failed")
     expect(page.get_by_text("No deployments match this filter")).to_be_visible()
     page.go_back()
@@ -62,8 +75,66 @@ def test_a_person_logs_in_and_watches_a_deployment_finish(
 
     expect(status).to_have_text("succeeded")
     expect(page.get_by_text("Used by shop/web.db")).to_be_visible()
-    expect(page.locator("#live")).not_to_have_attribute("hx-trigger", "every 1s")
+    expect(page.locator("pre.log")).to_contain_text("Pretending to work on")
     assert "s3cret-pw" not in page.content()
     page.get_by_role("link", name="Log of postgres.default#web.db").click()
     expect(page.locator("pre.log")).to_contain_text("postgres.default#web.db")
     assert complaints == []
+
+
+def test_a_person_sees_what_is_said_as_it_is_said(
+    portal: Portal, page: Page, place: Place, alice: User
+) -> None:
+    complaints = complaints_of(page)
+    place.application("shop", alice)
+    one, two = claimed(place, 2)
+    number = one.deployment_id
+    log_in(page, portal.url)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.split("?")[0]))
+    page.goto(f"{portal.url}/deployments/{number}/")
+    expect(page.locator("#log-state")).to_have_text("live")
+
+    first = say(one, "hello\n")
+    say(two, "<img src=x onerror=alert(1)>\n")
+    shown = page.locator("pre.log")
+    expect(shown).to_contain_text("hello")
+    expect(shown).to_contain_text("<img src=x onerror=alert(1)>")
+    say(one, *(f"line {number}\n" for number in range(200)), log=first)
+    expect(shown).to_contain_text("line 199")
+    say(next_attempt(two), "again\n")
+    expect(shown.locator(".log-turn").last).to_have_text(f"ensure {two.resource.uid} (attempt 2)")
+    expect(page.get_by_role("cell", name="attempt 2")).to_be_visible()
+    for step in (one, two):
+        finish.finish_unchanged(step, "")
+        end.advance(number)
+
+    expect(page.get_by_role("status")).to_have_text("succeeded")
+    expect(page.locator("#log-state")).to_have_text("")
+    assert shown.inner_text().count("line 7\n") == 1
+    assert asked.count(f"{portal.url}/deployments/{number}/log/events/") == 1
+    assert f"{portal.url}/deployments/{number}/log/pane/" not in asked
+    assert complaints == []
+
+
+def test_a_page_that_was_cut_off_goes_on_where_it_was(
+    portal: Portal, page: Page, place: Place, alice: User
+) -> None:
+    place.application("shop", alice)
+    (step,) = claimed(place)
+    log = say(step, "before\n")
+    log_in(page, portal.url)
+    page.goto(f"{portal.url}/deployments/{step.deployment_id}/steps/{step.pk}/log/")
+    shown = page.locator("pre.log")
+    expect(page.locator("#log-state")).to_have_text("live")
+    page.context.set_offline(True)
+    say(step, "meanwhile\n", log=log)
+    page.context.set_offline(False)
+    say(step, "after\n", log=log)
+
+    expect(shown).to_contain_text("after")
+    assert [line for line in shown.inner_text().splitlines() if line][1:] == [
+        "before",
+        "meanwhile",
+        "after",
+    ]

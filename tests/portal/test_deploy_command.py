@@ -13,10 +13,8 @@ from portal.management import progress
 from provisioning.models import (
     Deployment,
     DeploymentStatus,
-    LogChunk,
     Resource,
     Step,
-    StepStatus,
     Worker,
 )
 from provisioning.workers.tasks import work
@@ -210,40 +208,6 @@ def test_a_stranger_may_not_deploy(shop: Place, write: Callable[[str], str], bob
 
     assert ran.status == 2
     assert not Deployment.objects.exists()
-
-
-def test_logs_are_shown_by_step(shop: Place, write: Callable[[str], str]) -> None:
-    run("deploy", write(DATABASE), *TARGET, "--wait")
-    deployment = Deployment.objects.get()
-
-    ran = run("logs", str(deployment.pk))
-
-    assert ran.status == 0
-    assert ran.out.startswith("ensure postgres.default#web.db (attempt 1)\n  ")
-    assert LogChunk.objects.exists()
-
-
-def test_logs_of_a_deployment_that_others_made_do_not_exist(
-    shop: Place, write: Callable[[str], str], bob: User
-) -> None:
-    run("deploy", write(DATABASE), *TARGET, "--wait")
-    number = Deployment.objects.get().pk
-
-    ran = run("logs", str(number), "--as", "bob")
-
-    assert ran.status == 2
-    assert ran.err == f"There is no deployment {number}.\n"
-
-
-def test_following_waits_for_the_end(shop: Place, write: Callable[[str], str]) -> None:
-    run("deploy", write(DATABASE), *TARGET)
-    number = Deployment.objects.get().pk
-
-    ran = run("logs", str(number), "--follow")
-
-    assert ran.status == 0
-    assert f"Deployment {number} succeeded" in ran.out
-    assert Step.objects.get().status == StepStatus.SUCCEEDED
 
 
 def test_a_plan_that_changed_is_shown_and_can_be_confirmed(

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
-from django_htmx.http import HTMX_STOP_POLLING
 
 from provisioning.models import Deployment
 from tests.provisioning.place import Place
@@ -115,7 +114,7 @@ def test_others_deployments_are_not_there(client: Client, shop: Place, bob: User
     client.force_login(bob)
 
     assert "No deployments yet" in text_of(client, "/deployments/")
-    for url in ("", "status/", f"steps/{step.pk}/log/"):
+    for url in ("", "status/", f"steps/{step.pk}/log/", "log/", "log/pane/"):
         assert client.get(f"/deployments/{deployment.pk}/{url}").status_code == 404
 
 
@@ -145,39 +144,40 @@ def test_an_error_and_what_it_blocked_are_shown(browser: Client, shop: Place) ->
     assert "Blocked by private/shop/web/db/postgres.default" in html
 
 
-def test_the_status_polls_until_the_end(browser: Client, shop: Place) -> None:
+def test_the_status_is_given_until_it_was_seen(browser: Client, shop: Place) -> None:
     deployment = shop.submit(DATABASE)
     url = f"/deployments/{deployment.pk}/status/"
+    page = text_of(browser, f"/deployments/{deployment.pk}/")
+    assert 'hx-trigger="renew"' in page
+    assert "live.js" in page
 
     going_on = browser.get(url, headers=HTMX)
-    seen = re.search(r"status/(\?seen=\w+)", going_on.content.decode())
+    seen = re.search(r'name="seen" value="(\w+)"', going_on.content.decode())
     assert seen
-    assert b'hx-trigger="every 1s"' in going_on.content
-    assert browser.get(url + seen[1], headers=HTMX).status_code == 204
+    assert f'value="{seen[1]}"' in page
+    assert browser.get(url, {"seen": seen[1]}, headers=HTMX).status_code == 204
 
     shop.done(deployment)
-    ended = browser.get(url + seen[1], headers=HTMX)
+    ended = browser.get(url, {"seen": seen[1]}, headers=HTMX)
 
-    assert ended.status_code == HTMX_STOP_POLLING
+    assert ended.status_code == 200
     assert b"succeeded" in ended.content
-    assert b"hx-trigger" not in ended.content
+    assert b"data-ended" in ended.content
+    page = text_of(browser, f"/deployments/{deployment.pk}/")
+    assert "hx-trigger" not in page
+    assert "live.js" not in page
 
 
-def test_the_log_of_a_step_is_shown(browser: Client, shop: Place) -> None:
-    deployment = shop.deploy(DATABASE)
-    step = deployment.steps.get()
+def test_without_scripts_the_page_of_what_goes_on_renews_itself(
+    browser: Client, shop: Place
+) -> None:
+    deployment = shop.submit(DATABASE)
+    renews = '<noscript><meta http-equiv="refresh"'
+    assert renews in text_of(browser, f"/deployments/{deployment.pk}/")
 
-    html = text_of(browser, f"/deployments/{deployment.pk}/steps/{step.pk}/log/")
+    shop.done(deployment)
 
-    assert step.log_chunks.first().text.strip() in html
-    assert "hx-trigger" not in html
-
-
-def test_a_log_of_another_deployment_is_not_there(browser: Client, shop: Place) -> None:
-    step = shop.deploy(DATABASE).steps.get()
-    other = shop.deploy(DATABASE)
-
-    assert browser.get(f"/deployments/{other.pk}/steps/{step.pk}/log/").status_code == 404
+    assert renews not in text_of(browser, f"/deployments/{deployment.pk}/")
 
 
 def test_pages_may_run_nothing_but_what_is_served(browser: Client, shop: Place) -> None:
@@ -207,8 +207,8 @@ def test_queries_do_not_grow_with_the_resources(
     resources = "".join(f"  db{number}:\n    type: postgres\n" for number in range(6))
     deployment = shop.deploy(resources)
 
-    # session, user, deployment, approvals, wishes, steps, resources + 2
-    with django_assert_max_num_queries(9):
+    # session, user, deployment, approvals, wishes, steps, resources + 2; of the log steps, ends, chunks
+    with django_assert_max_num_queries(12):
         browser.get(f"/deployments/{deployment.pk}/")
     assert Deployment.objects.count() == 1
 

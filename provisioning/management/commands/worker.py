@@ -17,10 +17,12 @@ from provisioning.queue.cluster import check_version
 from provisioning.queue.doorbell import check_queue_name
 from provisioning.queue.schedules import Chore, chores
 from provisioning.queue.watchdog import Watchdog, cluster
+from provisioning.services.logs.retention import delete_old_logs
 from provisioning.workers.heartbeat import EVERY_SECONDS, Heartbeat
 from provisioning.workers.sweeper import sweep
 
 SWEEP_SECONDS = 5.0
+OLD_LOGS_SECONDS = 60.0
 
 
 class Command(BaseCommand):
@@ -72,6 +74,7 @@ class Command(BaseCommand):
         regular = chores(
             Chore(EVERY_SECONDS, heart.beat),
             Chore(SWEEP_SECONDS, sweep),
+            Chore(OLD_LOGS_SECONDS, delete_old_logs),
         )
         watchdog = Watchdog([*(cluster(queue, processes) for queue in queues), regular])
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -30,6 +30,7 @@ from provisioning.queue import doorbell
 from provisioning.services import transitions
 from provisioning.services.deployments.suitability import UnsuitableError, unsuitable_needs
 from provisioning.services.deployments.wishes import floor_of, note_unmet, tell_unmet
+from provisioning.services.logs.noting import note
 
 
 def begin_ensure(step: Step) -> None:
@@ -64,11 +65,11 @@ def check_needs(step: Step, resource: Resource) -> None:
     raise UnsuitableError("\n".join(dict.fromkeys(sentence for _, sentence in found)))
 
 
-def begin_destroy(step: Step) -> str:
+def begin_destroy(step: Step) -> bool:
     """Look at the holds again, unless it is forced, and note that the driver is about to run.
 
-    Returns "" if it is to run; otherwise the step has ended and the answer says why: the resource
-    is held, or there was never anything to destroy. Raises LeaseLostError.
+    Returns whether it is to run; if not, the step has ended and its log says why: the resource is
+    held, or there was never anything to destroy. Raises LeaseLostError.
     """
     with transaction.atomic():
         resource = _locked(step)
@@ -81,14 +82,17 @@ def begin_destroy(step: Step) -> str:
             )
             back = ResourceState.ACTIVE if as_desired else ResourceState.FAILED
             move_resource(resource, back, step, reason)
+            note(step, reason)
             _succeed(step, reason)
-        elif not ever_applied(resource):
+            return False
+        if not ever_applied(resource):
             reason = "Nothing to destroy: it was never brought about."
             delete_resource(resource, step, reason)
+            note(step, reason)
             _succeed(step, reason)
-        else:
-            _note_driver_run(step, resource)
-        return reason
+            return False
+        _note_driver_run(step, resource)
+        return True
 
 
 def finish_unchanged(step: Step, spec_digest: str) -> None:

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from provisioning.drivers.base import LeaseLostError
-from provisioning.models import LogChunk, Step
+from provisioning.drivers.supervision import printable
+from provisioning.models import LogChunk, Step, StepStatus
 from provisioning.services.outputs import MASK
 from provisioning.workers import logs
-from provisioning.workers.logs import Log, Mask
+from provisioning.workers.logs import Log
+from provisioning.workers.masking import Mask
 from provisioning.workers.tasks import claim
 from tests.provisioning.place import Place
 
@@ -96,31 +101,48 @@ def test_a_secret_in_a_line_without_end_is_masked(
     assert stored() == "x" * before + MASK + "y" * 60 + MASK
 
 
-@pytest.mark.parametrize(
-    ("value", "text", "hidden"),
-    [
-        ("line one\nline two\n}", "line one\nline two\n}", f"{MASK}\n{MASK}\n}}"),
-        ({"a": ["deep-secret"]}, "a deep-secret", f"a {MASK}"),
-        (90817263, "port 90817263", f"port {MASK}"),
-        ('quo"ted', 'json "quo\\"ted"', f'json "{MASK}"'),
-        ("abc", "abc abcd", f"{MASK} abcd"),
-        ("", "nothing", "nothing"),
-        (True, "true True 1", "true True 1"),
-    ],
+# Each example writes anew what it looks at, so they may share the step.
+sharing_the_step = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_every_form_of_a_secret_is_masked(value: object, text: str, hidden: str) -> None:
+words = st.sampled_from(
+    [SECRET, "correct-", "horse", "\n", "\x1b[31m", "\x1b]0;title\x07", "é", "x"]
+)
+
+
+@sharing_the_step
+@given(text=st.lists(words, max_size=12).map("".join), cuts=st.lists(st.integers(0, 99)))
+def test_in_whatever_pieces_a_text_comes_the_same_is_stored(
+    step: Step, mask: Mask, text: str, cuts: list[int]
+) -> None:
+    LogChunk.objects.all().delete()
+    log = Log(step, mask)
+    places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+    for start, end in itertools.pairwise(places):
+        log.add(text[start:end], "stdout", "info")
+        log.flush()
+    log.close()
+
+    assert stored() == mask.hide(printable(text))
+
+
+def test_a_secret_known_too_late_is_masked_across_chunks(
+    step: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "CHUNK_CHARACTERS", 10)
     mask = Mask()
-    mask.add(value)
+    log = Log(step, mask)
+    for piece in ("x" * 8 + SECRET[:12], SECRET[12:] + "y" * 12 + "\n"):
+        log.add(piece, "stdout", "info")
+        log.flush()
+        log.add("other\n", "stderr", "error")
+        log.flush()
+    mask.add(SECRET)
+    log.close()
 
-    assert mask.hide(text) == hidden
-
-
-@given(st.lists(st.text("ab-", min_size=4, max_size=6), max_size=4), st.text("ab-", max_size=40))
-def test_no_secret_is_left_after_masking(secrets: list[str], text: str) -> None:
-    mask = Mask()
-    mask.add(secrets)
-
-    assert not any(secret in mask.hide(text) for secret in secrets)
+    said = LogChunk.objects.filter(stream="stdout").order_by("sequence")
+    assert len(said) > 2
+    assert "".join(chunk.text for chunk in said) == "x" * 8 + MASK + "y" * 12 + "\n"
 
 
 def test_control_characters_are_removed(step: Step) -> None:
@@ -168,10 +190,58 @@ def test_lines_are_stored_soon_and_in_order(step: Step, monkeypatch: pytest.Monk
     assert list(chunks) == [(1, 0, "one\n"), (1, 1, "two\n"), (1, 2, "oops\n")]
 
 
-def test_the_log_of_an_older_attempt_is_refused(step: Step) -> None:
+def test_a_line_without_end_of_a_hundred_megabytes_is_cut(step: Step, mask: Mask) -> None:
+    log = Log(step, mask)
+    for _ in range(100):
+        log.add("x" * 1_000_000, "stdout", "info")
+        log.flush_if_due()
+    log.close()
+
+    texts = list(LogChunk.objects.order_by("sequence").values_list("text", flat=True))
+    assert max(map(len, texts)) == logs.CHUNK_CHARACTERS
+    assert "".join(texts) == "x" * logs.MOST_CHARACTERS + "\n" + logs.TOO_LONG
+
+
+def test_a_secret_at_the_end_of_a_log_that_is_too_long_is_not_cut(
+    step: Step, mask: Mask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "MOST_CHARACTERS", 10)
+    log = Log(step, mask)
+    log.add(f"it is {SECRET}\n", "stdout", "info")
+    log.close()
+
+    assert stored() == "it is \n" + logs.TOO_LONG
+
+
+def test_what_was_stored_before_the_answer_was_lost_is_not_stored_twice(step: Step) -> None:
+    for _ in range(2):
+        log = Log(step, Mask())
+        log.add("one\n", "stdout", "info")
+        log.flush()
+
+    assert stored() == "one\n"
+
+
+def test_storing_takes_one_query_however_much_there_is(
+    step: Step, django_assert_num_queries: Any
+) -> None:
+    log = Log(step, Mask())
+    for number in range(1000):
+        log.add(f"{number}\n", ("stdout", "stderr")[number % 2], "info")
+
+    with django_assert_num_queries(1):
+        log.flush()
+
+    assert LogChunk.objects.count() == 1000
+
+
+@pytest.mark.parametrize(
+    "taken", [{"attempt": 2}, {"status": StepStatus.RECOVERING}, {"status": StepStatus.PENDING}]
+)
+def test_a_worker_that_lost_the_step_stores_nothing(step: Step, taken: dict[str, Any]) -> None:
     log = Log(step, Mask())
     log.add("too late\n", "stdout", "info")
-    Step.objects.filter(pk=step.pk).update(attempt=2)
+    Step.objects.filter(pk=step.pk).update(**taken)
 
     with pytest.raises(LeaseLostError):
         log.close()
