@@ -87,11 +87,9 @@ class Slots:
         self._rules: dict[str, Condition] = {}
         self._templates = Matcher(snapshot)
         self._candidates: dict[tuple[str, str], list[ResourceFacts]] = defaultdict(list)
-        self._ordinals: dict[str, set[int]] = defaultdict(set)
         for each in snapshot.resources.values():
             if each.slot is not None:
                 self._candidates[each.type, each.class_].append(each)
-                self._ordinals[each.slot.slot].add(each.slot.ordinal)
         self._ranked: set[tuple[str, str]] = set()
         self._most: dict[str, int | None] = {}
         own = [each for each in snapshot.consumers if each.application == snapshot.application]
@@ -174,7 +172,8 @@ class Slots:
         candidates = self._candidates[type_class]
         if type_class not in self._ranked:
             team = self._snapshot.team
-            candidates.sort(key=attrgetter("created_at", "key"))
+            candidates.sort(key=attrgetter("key"))
+            candidates.sort(key=attrgetter("created_at"))  # keeps the order of equals
             others = [each for each in candidates if each.owner_team != team]
             candidates[:] = [each for each in candidates if each.owner_team == team] + others
             self._ranked.add(type_class)
@@ -192,14 +191,14 @@ class Slots:
 
     def _make(self, wanted: Wanted) -> PlannedSlot:
         """Open the slot's next ordinal; those that come later may join what is made in it."""
-        used = self._ordinals[wanted.slot]
-        ordinal = next(number for number in range(len(used) + 1) if number not in used)
-        used.add(ordinal)
         matching, declaration = wanted.matching, wanted.declaration
+        type_class = (declaration.type, declaration.class_)
+        slots = [each.slot for each in self._candidates[type_class]]
+        used = {each.ordinal for each in slots if each and each.slot == wanted.slot}
+        ordinal = next(number for number in range(len(used) + 1) if number not in used)
         conditional = matching.sharing_policy == "conditional"
         slot = SlotFacts(wanted.slot, ordinal, matching.max_consumers, conditional)
         key = slot_key(wanted.slot, ordinal)
-        type_class = (declaration.type, declaration.class_)
         if version := self._templates.match(*type_class, declaration.id or "").version:
             made = ResourceFacts(
                 id="",
