@@ -98,6 +98,7 @@ def take_environment(environment: Environment) -> Snapshot:
         environment_kind=environment.kind,
         tags=environment.tags,
         variables=environment.variables,
+        defaults=environment.defaults,
         resources={resource.key: resource for resource in resources},
         consumers=_consumers(environment),
         dependencies=_dependencies(environment),

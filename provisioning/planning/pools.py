@@ -10,6 +10,7 @@ from provisioning.planning.desired import Desired, spec_digest
 from provisioning.planning.facts import PoolFacts, Snapshot
 from provisioning.planning.naming import resource_name
 from provisioning.planning.plan import Plan
+from provisioning.planning.settling import pool_settlement
 
 
 class UnknownPoolError(ConductorError):
@@ -40,7 +41,10 @@ def _member(pool: PoolFacts, key: str, snapshot: Snapshot) -> Desired:
     if "variables" in pool.version.uses:
         context["variables"] = snapshot.variables
     number = key.rpartition("/")[2]
-    real_name = resource_name(snapshot.organisation, snapshot.environment, key, pool.type)
+    real_name = resource_name(
+        snapshot.organisation, snapshot.environment, key, pool.type, pool.version.naming
+    )
+    settled = pool_settlement(pool, snapshot)
     return Desired(
         key=key,
         uid=f"{pool.type}.{pool.class_}#{pool.name}-{number}",
@@ -48,10 +52,11 @@ def _member(pool: PoolFacts, key: str, snapshot: Snapshot) -> Desired:
         type=pool.type,
         class_=pool.class_,
         version=pool.version,
-        params=pool.params,
+        params=settled.params,
         context=context,
-        spec_digest=spec_digest(pool.version, real_name, pool.params, context),
+        spec_digest=spec_digest(pool.version, real_name, settled.params, context),
         depends_on={},
         candidates=(),
         present=None,
+        decided_by=settled.decided_by,
     )

@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from provisioning.planning.facts import ConsumerFacts, ResourceFacts, Snapshot, VersionFacts
+from provisioning.planning.facts import (
+    ConsumerFacts,
+    PoolFacts,
+    ResourceFacts,
+    Snapshot,
+    VersionFacts,
+)
 from provisioning.planning.merge_rules import text
 from provisioning.planning.merging import (
     Claims,
@@ -51,15 +57,23 @@ def settlement(
     only proposes. Raises MergeConflictError.
     """
     type_ = asked[0].declaration.type if asked else present.type if present else ""
-    defaults = defaults_of(type_, version, snapshot)
+    defaults = defaults_of(type_, version.params_schema, snapshot.defaults)
     settled = _asked_for(asked, others, version, present, snapshot, defaults, shrink=shrink)
     return _with_defaults(settled, defaults, snapshot)
 
 
-def defaults_of(type_: str, version: VersionFacts, snapshot: Snapshot) -> dict[str, Any]:
-    """Return the environment's defaults for the params that a template has; the type's own win."""
-    said = {**snapshot.defaults.get("*", {}), **snapshot.defaults.get(type_, {})}
-    properties = version.params_schema.get("properties", {})
+def pool_settlement(pool: PoolFacts, snapshot: Snapshot) -> Settlement:
+    """Settle the input of a new member of a pool: what the pool says, and the defaults for the rest."""
+    defaults = defaults_of(pool.type, pool.version.params_schema, snapshot.defaults)
+    return _with_defaults(Settlement(pool.params, {}), defaults, snapshot)
+
+
+def defaults_of(
+    type_: str, schema: Mapping[str, Any], defaults: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return an environment's defaults for the params that a template has; the type's own win."""
+    said = {**defaults.get("*", {}), **defaults.get(type_, {})}
+    properties = schema.get("properties", {})
     return {name: value for name, value in sorted(said.items()) if name in properties}
 
 

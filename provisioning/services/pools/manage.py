@@ -27,6 +27,7 @@ from provisioning.models import (
     VersionState,
 )
 from provisioning.planning.references import has_placeholder
+from provisioning.planning.settling import defaults_of
 from provisioning.score.secretref import secretrefs
 from provisioning.services.approvals import owns
 from provisioning.services.audit import record
@@ -37,6 +38,8 @@ from provisioning.services.resources.destroy import destroy_unused
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 MOST_MEMBERS = 1000
+LONGEST_CLAIM = 31_536_000
+"""A year, in seconds."""
 
 
 class PoolError(ConductorError):
@@ -77,14 +80,18 @@ def create_pool(
     _check_sizes(size, max_size)
     if not NAME.fullmatch(name):
         raise PoolError(f"{name!r} is no name for a pool: use a-z, 0-9, dots and hyphens.")
-    if max_concurrent < 1:
-        raise PoolError("At least one member has to be made at once.")
-    if claim_seconds is not None and claim_seconds < 1:
-        raise PoolError("A claim lasts at least one second.")
+    if not 1 <= max_concurrent <= MOST_MEMBERS:
+        raise PoolError(
+            f"One member at least, and {MOST_MEMBERS:,} at most, are made at once, not "
+            f"{max_concurrent:,}."
+        )
+    if claim_seconds is not None and not 1 <= claim_seconds <= LONGEST_CLAIM:
+        raise PoolError(f"A claim lasts 1 to {LONGEST_CLAIM:,} seconds, not {claim_seconds:,}.")
     if sharing_policy not in (SharingPolicy.OPEN, SharingPolicy.CLOSED):
         raise PoolError(f"A pool is open or closed to other teams, not {sharing_policy}.")
     _check_version(environment, team, version)
-    if problems := list(_param_problems(params, version)):
+    defaults = defaults_of(version.template.type, version.params_schema, environment.defaults)
+    if problems := list(_param_problems(defaults, params, version)):
         raise PoolError("\n".join(problems))
     with transaction.atomic():
         lock_environment(environment)
@@ -198,10 +205,16 @@ def _check_version(environment: Environment, team: Team, version: ResourceTempla
         raise PoolError(
             f"What {version.template} makes is retained, and a returned member has to be destroyed."
         )
+    if version.requirements or version.co_provision:
+        raise PoolError(
+            f"{version.template} needs further resources beside it, and a pool keeps single ones ready."
+        )
 
 
-def _param_problems(params: Mapping[str, Any], version: ResourceTemplateVersion) -> Iterator[str]:
-    """Walk what is wrong with the params of a pool's members."""
+def _param_problems(
+    defaults: Mapping[str, Any], params: Mapping[str, Any], version: ResourceTemplateVersion
+) -> Iterator[str]:
+    """Walk what is wrong with the params of a pool's members, which the defaults complete."""
     schema = version.params_schema
     properties = schema.get("properties", {})
     for name, value in sorted(params.items()):
@@ -214,11 +227,13 @@ def _param_problems(params: Mapping[str, Any], version: ResourceTemplateVersion)
         if secret and not wanted:
             yield f"`{name}` is no secret of {version.template}, and would not be kept as one."
     for error in sorted(
-        Draft202012Validator(schema).iter_errors(dict(params)), key=lambda each: each.json_path
+        Draft202012Validator(schema).iter_errors({**defaults, **params}),
+        key=lambda each: each.json_path,
     ):
         named = str(error.absolute_path[0]) if error.absolute_path else ""
         if not properties.get(named, {}).get("writeOnly"):  # its value is never told
-            yield f"`{error.json_path.removeprefix('$.')}`: {error.message}"
+            place = error.json_path.removeprefix("$").removeprefix(".")
+            yield f"`{place}`: {error.message}" if place else error.message
 
 
 def _note(actor: User, pool: ResourcePool, action: str, reason: str) -> None:
