@@ -1,7 +1,7 @@
 """Whom a plan has to ask: owners whose resources it would use or change, and protected environments.
 
 The resource's own team is never asked, and neither is anybody about an application that uses the
-resource already. A grant or an open policy answers beforehand whether a resource may be used; a
+resource already, nor about the parts of what it may use. A grant or an open policy answers beforehand whether a resource may be used; a
 change of what another team owns is asked in any case. Leaving a resource needs nobody's approval.
 """
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from provisioning.planning.facts import ResourceFacts, Snapshot
+from provisioning.planning.naming import is_part
 from provisioning.score.workload import Problem
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def closed_problems(requirements: Sequence[Requirement], snapshot: Snapshot) -> 
             and present.owner_team != snapshot.team
             and present.sharing_policy == CLOSED
             and not may_use(present, snapshot)
+            and not _comes_along(requirement.key, requirement.origin)
         ):
             problems.append(
                 requirement.problem(
@@ -126,7 +128,8 @@ def _about(
     *,
     leaves: bool,
 ) -> Question | None:
-    joins = bool(bindings) and not may_use(present, snapshot)
+    named = any(not _comes_along(each.key, each.origin) for each in bindings)
+    joins = named and not may_use(present, snapshot)
     changes = () if leaves or planned.action != "update" else planned.changes
     if not joins and not changes:
         return None
@@ -157,6 +160,11 @@ def _about(
         ),
         users=tuple(sorted(users)),
     )
+
+
+def _comes_along(key: str, origin: str) -> bool:
+    """Tell whether it is used as a part of another resource, about which it is asked instead."""
+    return is_part(key) and origin != "declared"
 
 
 def may_use(present: ResourceFacts, snapshot: Snapshot) -> bool:
