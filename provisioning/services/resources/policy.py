@@ -66,10 +66,11 @@ def set_grace(*, resource: Resource, seconds: int | None, actor: User) -> Resour
 def _change(
     resource: Resource, actor: User, action: str, reason: str = "", **fields: Any
 ) -> Resource:
-    require_owner(actor, resource, "decide about")
     with transaction.atomic():
         lock_environment(resource.environment)
-        resource = Resource.objects.select_for_update(no_key=True).get(pk=resource.pk)
+        rows = Resource.objects.select_for_update(no_key=True, of=("self",))
+        resource = rows.select_related("owner_team").get(pk=resource.pk)
+        require_owner(actor, resource, "decide about")
         if resource.state in (ResourceState.DELETING, ResourceState.DELETED):
             raise PolicyError(
                 f"{short_name(resource.key)} is {resource.get_state_display().lower()}: it is too "
