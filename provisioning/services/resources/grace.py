@@ -37,7 +37,7 @@ def settle_grace(plan: Plan, resources: Mapping[str, Resource]) -> None:
     joined = {resources[binding.key].pk for binding in plan.bindings}
     Resource.objects.filter(pk__in=joined, grace_until__isnull=False).update(grace_until=None)
     left = {resources[release.key].pk for release in plan.releases} - joined
-    begin_grace(unused_resources().filter(pk__in=left))
+    begin_grace(_not_kept().filter(pk__in=left))
 
 
 def begin_grace(resources: QuerySet[Resource]) -> None:

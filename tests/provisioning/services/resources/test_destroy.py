@@ -94,9 +94,9 @@ def test_a_later_resource_of_the_same_name_is_not_destroyed(
     place.deploy(SHARED, application="other")
     before = Deployment.objects.count()
 
-    with pytest.raises(HeldResourceError, match="Cannot destroy shared-db: it is gone already."):
+    with pytest.raises(HeldResourceError, match="Cannot destroy shared-db: it is gone already"):
         destroy_resource(resource=chosen, actor=system_user(), force=force, reason="Away.")
-    with pytest.raises(HeldResourceError, match="Cannot destroy shared-db: it is gone already."):
+    with pytest.raises(HeldResourceError, match="Cannot destroy shared-db: it is gone already"):
         plan_destroy(resource=chosen, force=force)
 
     assert (place.resource(KEY).state, Deployment.objects.count()) == ("active", before)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -136,6 +137,29 @@ def test_what_is_kept_outlives_its_grace(place: Place, keep: object) -> None:
 
     assert place.states() == {KEY: "active"}
     assert not Deployment.objects.filter(kind="maintenance").exists()
+
+
+@pytest.mark.parametrize("keep", [protect_resource, retain_resource])
+def test_the_grace_of_what_is_kept_begins_when_it_is_kept_no_more(
+    place: Place, keep: Callable[..., Resource]
+) -> None:
+    field = "protected" if keep is protect_resource else "retain"
+    resource = graceful(place)
+    place.teardown()
+    keep(resource=resource, actor=system_user(), **{field: True})
+    sweep()
+    assert place.resource(KEY).grace_until is None
+
+    place.deploy(SHARED)
+    place.teardown()
+    assert place.resource(KEY).grace_until is None
+    keep(resource=resource, actor=system_user(), **{field: False})
+    sweep()
+
+    until = place.resource(KEY).grace_until
+    assert until is not None
+    assert until - timezone.now() > timedelta(seconds=590)
+    assert place.states() == {KEY: "active"}
 
 
 def test_a_resource_that_lost_its_user_otherwise_gets_its_grace_from_the_sweeper(
