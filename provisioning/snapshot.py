@@ -154,7 +154,7 @@ def _consumers(environment: Environment) -> list[ConsumerFacts]:
         ResourceConsumer.objects.filter(
             resource__environment=environment, state=ConsumerState.ACTIVE
         )
-        .select_related("workload__application", "resource")
+        .select_related("workload__application__team", "resource")
         .order_by("pk")
     )
     return [_consumer_facts(consumer) for consumer in rows]
@@ -317,6 +317,7 @@ def _consumer_facts(consumer: ResourceConsumer) -> ConsumerFacts:
         depends_on=tuple(consumer.depends_on),
         matching=consumer.matching,
         priority=consumer.priority,
+        team=consumer.workload.application.team.name,
     )
 
 

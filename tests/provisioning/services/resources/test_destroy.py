@@ -140,7 +140,9 @@ def test_force_destroys_breaks_the_consumers_and_is_audited(place: Place, ledger
         "succeeded",
     )
     uid = deployment.plan["resources"][0]["uid"]
-    assert deployment.plan["blast_radius"] == {"frontend-1": [uid], "frontend-2": [uid]}
+    assert deployment.plan["blast_radius"] == {
+        "everybody": {"frontend-1/web": [uid], "frontend-2/web": [uid]}
+    }
     assert place.steps(deployment) == {KEY: ("destroy", "succeeded", True)}
     assert place.states() == {KEY: "deleted"}
     assert set(ResourceConsumer.objects.values_list("state", flat=True)) == {"broken"}
