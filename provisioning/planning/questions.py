@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from provisioning.planning.requirements import Requirement
 
 OPEN, CLOSED = "open", "closed"
+DEPENDENCIES = "dependencies"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ def _about(
 ) -> Question | None:
     named = any(not _comes_along(each.key, each.origin) for each in bindings)
     joins = named and not may_use(present, snapshot)
-    changes = () if leaves or planned.action != "update" else planned.changes
+    changes = () if leaves else _changes(planned, snapshot)
     if not joins and not changes:
         return None
     wanted = {
@@ -144,7 +145,7 @@ def _about(
     }
     asks = [
         *(["use"] if joins else []),
-        *([f"change {', '.join(change.param for change in changes)} of"] if changes else []),
+        *([f"change {', '.join(change['param'] for change in changes)} of"] if changes else []),
     ]
     return Question(
         kind="resource",
@@ -155,11 +156,33 @@ def _about(
         uid=planned.uid,
         joins=joins,
         wanted=wanted,
-        changes=tuple(
-            {"param": each.param, "before": each.before, "after": each.after} for each in changes
-        ),
+        changes=changes,
         users=tuple(sorted(users)),
     )
+
+
+def _changes(planned: PlannedResource, snapshot: Snapshot) -> tuple[dict[str, Any], ...]:
+    """List what would be other than it is: params, and what it depends on because somebody says so.
+
+    What its template needs, and what its params take outputs from, was agreed to with these.
+    """
+    changes = [
+        {"param": each.param, "before": each.before, "after": each.after}
+        for each in (planned.changes if planned.action == "update" else ())
+    ]
+    after = _said(planned.depends_on)
+    before = _said({to: kind for (of, to), kind in _edges_of(planned.key, snapshot)})
+    if set(after) - set(before):
+        changes.append({"param": DEPENDENCIES, "before": before, "after": after})
+    return tuple(changes)
+
+
+def _edges_of(key: str, snapshot: Snapshot) -> Iterator[tuple[tuple[str, str], str]]:
+    return (edge for edge in snapshot.dependencies.items() if edge[0][0] == key)
+
+
+def _said(depends_on: Mapping[str, str]) -> list[str]:
+    return sorted(to for to, kind in depends_on.items() if kind != "output" and not is_part(to))
 
 
 def _comes_along(key: str, origin: str) -> bool:
