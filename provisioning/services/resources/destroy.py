@@ -71,7 +71,7 @@ def destroy_resource(
 
 
 def destroy_unused() -> None:
-    """Destroy the unused shared resources whose grace is over; any number of callers may.
+    """Destroy the unused resources whose grace is over; any number of callers may.
 
     After SWEEP_SECONDS the rest is left to the next call: the caller has other regular work.
     """
@@ -93,7 +93,11 @@ def _destroy_expired(pk: UUID, environment: int) -> None:
         # Somebody may have joined, or asked for its destruction, before the lock was got.
         resource = expired_resources().select_related("environment").filter(pk=pk).first()
         if resource is not None:
-            reason = "Its grace period ended, and nobody had joined."
+            reason = (
+                "Its grace period ended, and nobody had joined."
+                if resource.is_shareable
+                else "Nothing holds it any more."
+            )
             _submit(resource, transitions.SYSTEM, False, reason, None)
 
 

@@ -214,6 +214,35 @@ def test_unused_resources_are_listed_with_what_keeps_them(place: Place) -> None:
     ] == [KEY]
 
 
+def test_a_private_resource_that_is_kept_no_more_goes(place: Place) -> None:
+    place.deploy("  own:\n    type: cache\n")
+    own = Resource.objects.get()
+    protect_resource(resource=own, protected=True, actor=system_user())
+    place.teardown()
+    sweep()
+    assert place.states() == {own.key: "active"}
+
+    protect_resource(resource=own, protected=False, actor=system_user())
+    sweep()
+    place.done(Deployment.objects.get(kind="maintenance"))
+
+    assert place.states() == {own.key: "deleted"}
+
+
+def test_a_destroy_that_failed_in_a_teardown_is_not_tried_again_at_once(place: Place) -> None:
+    place.deploy("  own:\n    type: cache\n")
+    teardown = place.teardown()
+    Resource.objects.update(state="failed")
+    teardown.steps.update(status="failed")
+
+    sweep()
+    assert not Deployment.objects.filter(kind="maintenance").exists()
+    teardown.steps.update(finished_at=timezone.now() - timedelta(hours=2))
+    sweep()
+
+    assert Deployment.objects.get(kind="maintenance").resource == Resource.objects.get()
+
+
 def test_a_private_resource_has_no_grace(place: Place) -> None:
     place.deploy("  own:\n    type: cache\n")
 
