@@ -60,8 +60,10 @@ def plan_lines(plan: PlanJson, *, explain: bool = False, paint: Paint = plain) -
     if not plan["resources"]:
         yield "  No resources are concerned."
     yield ""
-    for application, uids in plan["blast_radius"].items():
-        yield paint(f"Changes what {application} uses: {', '.join(uids)}.", "update")
+    for team, workloads in plan["blast_radius"].items():
+        for workload, uids in workloads.items():
+            touched = f"Changes what {workload} of the team {team} uses: {', '.join(uids)}."
+            yield paint(touched, "update")
     for question in plan.get("questions", ()):
         yield paint(f"Asks the owners of {question['team']}: {question['text']}", "update")
     yield summary(plan)

@@ -30,7 +30,7 @@ class ResourceState(models.TextChoices):
     """The last step on it failed; the next deployment that needs it tries again."""
 
 
-OF_ONE_APPLICATION = ("private/", "app/")
+OF_ONE_APPLICATION = ("private/", "app/", "component/")
 """The keys that begin so are of resources that one application alone uses."""
 OF_A_POOL = "pool/"
 """The keys of the members of pools begin so."""

@@ -116,7 +116,7 @@ class Assembly:
         after: dict[str, list[PlannedConsumer]] = defaultdict(list)
         for each in self.staying:
             after[each.key].append(
-                PlannedConsumer(each.application, each.workload, each.alias, each.mode)
+                PlannedConsumer(each.application, each.workload, each.alias, each.mode, each.team)
             )
         for requirement in self.requirements:
             after[requirement.key].append(
@@ -125,6 +125,7 @@ class Assembly:
                     requirement.workload.name,
                     requirement.declaration.alias,
                     requirement.mode,
+                    self.snapshot.team,
                 )
             )
         for listed in after.values():

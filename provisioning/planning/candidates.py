@@ -67,7 +67,8 @@ class Candidates:
 
     def _rank(self, candidates: list[ResourceFacts]) -> None:
         here, team = self._snapshot, self._snapshot.team
-        candidates.sort(key=attrgetter("created_at", "key"))
+        candidates.sort(key=attrgetter("key"))
+        candidates.sort(key=attrgetter("created_at"))  # keeps the order of equals
         others = [each for each in candidates if each.owner_team != team]
         candidates[:] = [each for each in candidates if each.owner_team == team] + others
         if here.elsewhere:

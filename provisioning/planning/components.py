@@ -211,6 +211,8 @@ class _Expansion:
             if all(each.required for each in circle[1:]):
                 path = " → ".join(each.type_class for each in circle)
                 self._tell(parent, f"these resources need one another: {path}.", "")
+            elif not need.required:  # what it depends on may close a circle, which is found later
+                self._found[child.workload.name, child.declaration.alias] = child
             return
         if len(child.declaration.alias) > LONGEST_ALIAS:
             self._tell(parent, f"`{child.declaration.alias}` is nested too deeply.", "")

@@ -25,7 +25,12 @@ from provisioning.planning.needs import inputs_of
 from provisioning.planning.plan import Candidate, Shrink, UnmetWish
 from provisioning.planning.references import keys_in
 from provisioning.planning.requirements import Requirement
-from provisioning.planning.settling import Settlement, merge_problems, settlement
+from provisioning.planning.settling import (
+    Settlement,
+    merge_problems,
+    pool_settlement,
+    settlement,
+)
 from provisioning.planning.validators import suits
 from provisioning.score.workload import Json, Problem, Workload
 
@@ -82,7 +87,9 @@ def desired_resources(
         staying = others.get(key, ())
         try:
             if pool := asked[0].pool:
-                settled = Settlement(present.params if present else pool.params, {})
+                settled = (
+                    Settlement(present.params, {}) if present else pool_settlement(pool, snapshot)
+                )
             else:
                 settled = settlement(
                     asked, staying, match.version, present, snapshot, shrink=shrink

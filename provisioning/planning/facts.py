@@ -139,7 +139,9 @@ class ResourceFacts:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerFacts:
-    """One active consumer; `params` is None if its declaration names none.
+    """One active consumer, of an application of the `team`.
+
+    `params` is None if its declaration names none.
 
     `matching` are the criteria by which a consumer of mode `match` has found its resource.
     """
@@ -153,6 +155,7 @@ class ConsumerFacts:
     depends_on: tuple[str, ...] = ()
     matching: Mapping[str, Any] | None = None
     priority: int | None = None
+    team: str = ""
 
 
 @dataclass(frozen=True, slots=True)

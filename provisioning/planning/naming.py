@@ -64,6 +64,16 @@ def needed_key(parent: str, type_class: str, group: str, id_: str, *, same_id: b
     return f"component/{application}/{type_class}#{group}"
 
 
+def parts_prefix(key: str) -> str:
+    """Return how the keys begin of what belongs to a resource of nobody in particular."""
+    return f"with/{key}/"
+
+
+def is_part(key: str) -> bool:
+    """Tell whether a key is of what belongs to another resource of nobody in particular."""
+    return key.startswith("with/")
+
+
 def resource_name(
     organisation: str,
     environment: str,

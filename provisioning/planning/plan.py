@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -122,6 +123,7 @@ class PlannedConsumer:
     workload: str
     alias: str
     mode: str
+    team: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,12 +286,19 @@ class Plan:
             "blast_radius": self.blast_radius(),
         }
 
-    def blast_radius(self) -> dict[str, list[str]]:
-        """Name, for every other application, the resources it uses that this plan changes."""
-        radius: dict[str, set[str]] = {}
+    def blast_radius(self) -> dict[str, dict[str, list[str]]]:
+        """Name the resources that other applications use and this plan changes.
+
+        The result is `{team: {application/workload: [uid]}}`.
+        """
+        radius: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
         for resource in self.resources:
             if resource.action in (Action.UPDATE, Action.RECHECK, Action.DESTROY):
-                for consumer in resource.consumers:
-                    if consumer.application != self.application:
-                        radius.setdefault(consumer.application, set()).add(resource.uid)
-        return {application: sorted(uids) for application, uids in sorted(radius.items())}
+                for each in resource.consumers:
+                    if each.application != self.application:
+                        workload = f"{each.application}/{each.workload}"
+                        radius[each.team][workload].add(resource.uid)
+        return {
+            team: {workload: sorted(uids) for workload, uids in sorted(workloads.items())}
+            for team, workloads in sorted(radius.items())
+        }

@@ -11,6 +11,7 @@ from provisioning.planning.desired import Desired, spec_digest
 from provisioning.planning.facts import PoolFacts, Snapshot
 from provisioning.planning.naming import resource_name
 from provisioning.planning.plan import Plan
+from provisioning.planning.settling import pool_settlement
 
 
 class UnknownPoolError(ConductorError):
@@ -29,7 +30,10 @@ def decide_fill(name: str, keys: Sequence[str], snapshot: Snapshot) -> Plan:
 def _member(pool: PoolFacts, key: str, snapshot: Snapshot) -> Desired:
     context = unowned_context(pool.version, snapshot)
     number = key.rpartition("/")[2]
-    real_name = resource_name(snapshot.organisation, snapshot.environment, key, pool.type)
+    real_name = resource_name(
+        snapshot.organisation, snapshot.environment, key, pool.type, pool.version.naming
+    )
+    settled = pool_settlement(pool, snapshot)
     return Desired(
         key=key,
         uid=f"{pool.type}.{pool.class_}#{pool.name}-{number}",
@@ -37,10 +41,11 @@ def _member(pool: PoolFacts, key: str, snapshot: Snapshot) -> Desired:
         type=pool.type,
         class_=pool.class_,
         version=pool.version,
-        params=pool.params,
+        params=settled.params,
         context=context,
-        spec_digest=spec_digest(pool.version, real_name, pool.params, context),
+        spec_digest=spec_digest(pool.version, real_name, settled.params, context),
         depends_on={},
         candidates=(),
         present=None,
+        decided_by=settled.decided_by,
     )

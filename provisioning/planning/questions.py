@@ -1,7 +1,7 @@
 """Whom a plan has to ask: owners whose resources it would use or change, and protected environments.
 
 The resource's own team is never asked, and neither is anybody about an application that uses the
-resource already. A grant or an open policy answers beforehand whether a resource may be used; a
+resource already, nor about the parts of what it may use. A grant or an open policy answers beforehand whether a resource may be used; a
 change of what another team owns is asked in any case. Leaving a resource needs nobody's approval.
 All that holds for the teams of other environments and organisations as well.
 """
@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from provisioning.planning.addresses import environment_of, spoken
 from provisioning.planning.facts import ResourceFacts, Snapshot
+from provisioning.planning.naming import is_part
 from provisioning.score.workload import Problem
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from provisioning.planning.requirements import Requirement
 
 OPEN, CLOSED = "open", "closed"
+DEPENDENCIES = "dependencies"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ def closed_problems(requirements: Sequence[Requirement], snapshot: Snapshot) -> 
             and present.owner_team != snapshot.team
             and present.sharing_policy == CLOSED
             and not may_use(present, snapshot)
+            and not _comes_along(requirement.key, requirement.origin)
         ):
             problems.append(
                 requirement.problem(
@@ -147,8 +150,9 @@ def _about(
     *,
     leaves: bool,
 ) -> Question | None:
-    joins = bool(bindings) and not may_use(present, snapshot)
-    changes = () if leaves or planned.action != "update" else planned.changes
+    named = any(not _comes_along(each.key, each.origin) for each in bindings)
+    joins = named and not may_use(present, snapshot)
+    changes = () if leaves else _changes(planned, snapshot)
     if not joins and not changes:
         return None
     wanted = {
@@ -162,7 +166,7 @@ def _about(
     }
     asks = [
         *(["use"] if joins else []),
-        *([f"change {', '.join(change.param for change in changes)} of"] if changes else []),
+        *([f"change {', '.join(change['param'] for change in changes)} of"] if changes else []),
     ]
     return Question(
         kind="resource",
@@ -173,11 +177,38 @@ def _about(
         uid=planned.uid,
         joins=joins,
         wanted=wanted,
-        changes=tuple(
-            {"param": each.param, "before": each.before, "after": each.after} for each in changes
-        ),
+        changes=changes,
         users=tuple(sorted(users)),
     )
+
+
+def _changes(planned: PlannedResource, snapshot: Snapshot) -> tuple[dict[str, Any], ...]:
+    """List what would be other than it is: params, and what it depends on because somebody says so.
+
+    What its template needs, and what its params take outputs from, was agreed to with these.
+    """
+    changes = [
+        {"param": each.param, "before": each.before, "after": each.after}
+        for each in (planned.changes if planned.action == "update" else ())
+    ]
+    after = _said(planned.depends_on)
+    before = _said({to: kind for (of, to), kind in _edges_of(planned.key, snapshot)})
+    if set(after) - set(before):
+        changes.append({"param": DEPENDENCIES, "before": before, "after": after})
+    return tuple(changes)
+
+
+def _edges_of(key: str, snapshot: Snapshot) -> Iterator[tuple[tuple[str, str], str]]:
+    return (edge for edge in snapshot.dependencies.items() if edge[0][0] == key)
+
+
+def _said(depends_on: Mapping[str, str]) -> list[str]:
+    return sorted(to for to, kind in depends_on.items() if kind != "output" and not is_part(to))
+
+
+def _comes_along(key: str, origin: str) -> bool:
+    """Tell whether it is used as a part of another resource, about which it is asked instead."""
+    return is_part(key) and origin != "declared"
 
 
 def may_use(present: ResourceFacts, snapshot: Snapshot) -> bool:

@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from provisioning.planning.addresses import environment_of, in_own_terms, rewritten
-from provisioning.planning.facts import ConsumerFacts, ResourceFacts, Snapshot, VersionFacts
+from provisioning.planning.facts import (
+    ConsumerFacts,
+    PoolFacts,
+    ResourceFacts,
+    Snapshot,
+    VersionFacts,
+)
 from provisioning.planning.merge_rules import text
 from provisioning.planning.merging import (
     Claims,
@@ -54,7 +60,7 @@ def settlement(
     """
     type_ = asked[0].declaration.type if asked else present.type if present else ""
     key = asked[0].key if asked else present.key if present else ""
-    defaults = defaults_of(type_, version, snapshot.around(key).defaults)
+    defaults = defaults_of(type_, version.params_schema, snapshot.around(key).defaults)
     here, there = snapshot.path, environment_of(key) or snapshot.path
     if present is not None and there != here:
         params, floor = (rewritten(each, here, there) for each in (present.params, present.floor))
@@ -66,12 +72,18 @@ def settlement(
     return replace(settled, params=rewritten(settled.params, there, here))
 
 
+def pool_settlement(pool: PoolFacts, snapshot: Snapshot) -> Settlement:
+    """Settle the input of a new member of a pool: what the pool says, and the defaults for the rest."""
+    defaults = defaults_of(pool.type, pool.version.params_schema, snapshot.defaults)
+    return _with_defaults(Settlement(pool.params, {}), defaults, snapshot.environment)
+
+
 def defaults_of(
-    type_: str, version: VersionFacts, by_type: Mapping[str, Mapping[str, Any]]
+    type_: str, schema: Mapping[str, Any], defaults: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return an environment's defaults for the params that a template has; the type's own win."""
-    said = {**by_type.get("*", {}), **by_type.get(type_, {})}
-    properties = version.params_schema.get("properties", {})
+    said = {**defaults.get("*", {}), **defaults.get(type_, {})}
+    properties = schema.get("properties", {})
     return {name: value for name, value in sorted(said.items()) if name in properties}
 
 
@@ -80,7 +92,7 @@ def params_with_defaults(
 ) -> Mapping[str, Any]:
     """Return params as they are once the environment's defaults have filled in what is left out."""
     settled = Settlement(params, {})
-    defaults = defaults_of(type_, version, snapshot.defaults)
+    defaults = defaults_of(type_, version.params_schema, snapshot.defaults)
     return _with_defaults(settled, defaults, snapshot.environment).params
 
 

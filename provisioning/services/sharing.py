@@ -28,6 +28,12 @@ from provisioning.services.approvals import owns
 from provisioning.services.audit import record
 from provisioning.services.locks import lock_environment
 from provisioning.services.people import NotAllowedError
+from provisioning.services.resources.parts import (
+    hand_parts_over,
+    parts_of,
+    revoke_parts,
+    uses_of_parts,
+)
 
 
 class SharingError(ConductorError):
@@ -39,7 +45,8 @@ class Revocation:
     """What a consumer loses: names of outputs, and its application's resources that use them.
 
     `others` are further aliases of the application on the same resource, which keep it; `returns`
-    says why the next deployment would join again without asking, or is empty.
+    says why the next deployment would join again without asking, or is empty; `parts` are the keys
+    of what belongs to the resource.
     """
 
     application: str
@@ -50,6 +57,7 @@ class Revocation:
     dependents: tuple[str, ...]
     others: tuple[str, ...]
     returns: str
+    parts: tuple[str, ...]
 
 
 def set_policy(*, resource: Resource, policy: str, actor: User) -> Resource:
@@ -114,7 +122,7 @@ def end_grant(
 
 
 def transfer(*, resource: Resource, team: Team, actor: User) -> Resource:
-    """Hand a resource over to another team of the organisation; its consumers stay.
+    """Hand a resource with its parts over to another team of the organisation; its consumers stay.
 
     What is asked about it is asked of the new owners. Raises SharingError or NotAllowedError.
     """
@@ -129,6 +137,7 @@ def transfer(*, resource: Resource, team: Team, actor: User) -> Resource:
         old, resource.owner_team = resource.owner_team, team
         resource.save(update_fields=["owner_team", "updated_at"])
         Approval.objects.filter(resource=resource, status=ApprovalStatus.PENDING).update(team=team)
+        hand_parts_over(resource, team)
         _note(actor, "resource.transferred", resource, f"From the team {old} to the team {team}.")
     return resource
 
@@ -152,11 +161,12 @@ def plan_revocation(consumer: ResourceConsumer) -> Revocation:
         dependents=tuple(edge.source.key for edge in edges),
         others=tuple(others),
         returns=_why_it_returns(resource, workload.application),
+        parts=tuple(each.resource.key for each in uses_of_parts(consumer)),
     )
 
 
 def revoke(*, consumer: ResourceConsumer, reason: str, actor: User) -> Revocation:
-    """Put a consumer out of a resource; return what it lost.
+    """Put a consumer out of a resource and its parts; return what it lost.
 
     It gets no outputs any more, nor do its application's resources that use them, and a grant to the
     application ends, so that its next deployment asks again. Raises SharingError or NotAllowedError.
@@ -185,6 +195,7 @@ def revoke(*, consumer: ResourceConsumer, reason: str, actor: User) -> Revocatio
             reason=reason,
             ended_at=timezone.now(),
         )
+        revoke_parts(consumer, actor=actor.get_username(), reason=reason)
         if not lost.others:
             Grant.objects.filter(resource=resource, application=application).delete()
             for edge in _edges(resource, consumer.workload):
@@ -237,7 +248,7 @@ def _edges(resource: Resource, workload: Workload) -> list[ResourceDependency]:
         source__created_by=workload.application_id,
         source__environment=workload.environment_id,
         source__state__in=LIVE_RESOURCE_STATES,
-    )
+    ).exclude(source__in=parts_of(resource))
     return list(edges.select_related("source").order_by("source__key"))
 
 

@@ -232,7 +232,7 @@ class _Reader:
         """Read who uses these resources, from wherever."""
         rows = (
             ResourceConsumer.objects.filter(self._is_met("resource"), state=ConsumerState.ACTIVE)
-            .select_related("workload__application", "resource")
+            .select_related("workload__application__team", "resource")
             .order_by("pk")
         )
         return [self._consumer(row) for row in rows]
@@ -336,6 +336,7 @@ class _Reader:
             depends_on=tuple(view.seen(each, at) for each in row.depends_on),
             matching=row.matching,
             priority=row.priority,
+            team=view.team(workload.application.team.name, at),
         )
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +30,8 @@ from provisioning.services.resources.destroy import destroy_resource
 from provisioning.services.sharing import SharingError, revoke
 from provisioning.workers.sweeper import sweep
 from provisioning.workers.tasks import work
+from tests.faults.diary import Diary
+from tests.faults.model import key_of, last_decision, stored_uses
 from tests.provisioning.place import QUEUE, Place
 
 APPLICATIONS = [f"app-{number}" for number in range(8)]
@@ -42,34 +41,8 @@ REFUSALS = (AlreadyDecidedError, HeldResourceError, NotConfirmableError, PlanErr
 """What somebody who comes too late, or asks for what is held, is told; anything else is a defect."""
 
 
-class DiaryError(AssertionError):
+class BrokenInvariantError(AssertionError):
     """Say which invariant did not hold while everybody was still at it."""
-
-
-@dataclass
-class Diary:
-    """What everybody did and was told, noted outside the database: a line of JSON each."""
-
-    path: Path
-
-    def note(self, **entry: Any) -> None:
-        """Add an entry; `begun` and `ended` are seconds of one clock for all processes."""
-        line = json.dumps(entry) + "\n"
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            os.write(descriptor, line.encode())
-        finally:
-            os.close(descriptor)
-
-    def entries(self, *actions: str) -> list[dict[str, Any]]:
-        """Return the entries of what was done, without the refusals, in order of their end."""
-        rows = [json.loads(line) for line in self.path.read_text().splitlines()]
-        return [row for row in rows if row["did"] in actions and "refused" not in row]
-
-    def refusals(self) -> list[tuple[str, str]]:
-        """Return (what was tried, what was told)."""
-        rows = [json.loads(line) for line in self.path.read_text().splitlines()]
-        return [(row["did"], row["refused"]) for row in rows if "refused" in row]
 
 
 def wishes(names: list[str], size: int, own: bool) -> str:
@@ -120,13 +93,12 @@ class Somebody:
     def do(self, task: str) -> None:
         """Do one thing and note it, with the refusal if there was one."""
         act: Callable[[], dict[str, Any] | None] = getattr(self, task)
-        begun = time.monotonic()
         try:
             told = act()
         except REFUSALS as error:
             told = {"refused": f"{type(error).__name__}: {error}"}
         if told is not None:
-            self.diary.note(did=task, begun=begun, ended=time.monotonic(), **told)
+            self.diary.note(did=task, **told)
 
     def deploy(self) -> dict[str, Any]:
         """Join, update or leave: whatever the new file says is not as before."""
@@ -197,20 +169,18 @@ class Somebody:
         ]
         used = ResourceConsumer.objects.filter(state="active")
         if used.filter(resource__state="deleted").exists():
-            raise DiaryError("A deleted resource has an active consumer.")
+            raise BrokenInvariantError("A deleted resource has an active consumer.")
         if found := list(
             used.filter(resource__in=destroyed).values_list("resource", "resource__state")
         ):
-            raise DiaryError(f"Destroyed by the driver, and used: {found}")
-        application = self.chance.choice(APPLICATIONS)
-        begun = time.monotonic()
-        got = self._outputs(application)
-        self.diary.note(
-            did="look", begun=begun, ended=time.monotonic(), application=application, got=got
-        )
+            raise BrokenInvariantError(f"Destroyed by the driver, and used: {found}")
+        self.diary.note(did="look", **self._see(self.chance.choice(APPLICATIONS)))
 
-    def _outputs(self, application: str) -> dict[str, str]:
-        """Return the id of the shared resource behind each alias that gives any output."""
+    def _see(self, application: str) -> dict[str, Any]:
+        """Return what an application gets, as the resource behind each alias that gives any output.
+
+        With it goes who uses what, and the last decision that this has come from: all of one moment.
+        """
         with transaction.atomic():
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -219,14 +189,20 @@ class Somebody:
                 environment=self.place.environment,
                 actor=None,
             )
-            live = Resource.objects.exclude(state="deleted").filter(key__startswith="shared/")
+            live = Resource.objects.exclude(state="deleted")
             ids = {key: str(pk) for key, pk in live.values_list("key", "pk")}
-        return {
-            alias: ids[f"shared/{alias}"]
-            for aliases in given.values()
-            for alias, values in aliases.items()
-            if alias != OWN and values
-        }
+            got = {
+                alias: ids[key_of(application, alias)]
+                for aliases in given.values()
+                for alias, values in aliases.items()
+                if values
+            }
+            return {
+                "application": application,
+                "got": got,
+                "uses": stored_uses(),
+                "seen": last_decision(),
+            }
 
     def _destroy(self, *, force: bool) -> dict[str, Any] | None:
         resource = self._any(

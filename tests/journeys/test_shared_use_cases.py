@@ -129,7 +129,7 @@ def test_a_shared_database_in_use_is_not_deleted_by_accident(
     work(QUEUE)
 
     assert forced.status == 0
-    assert "Changes what frontend-1 uses" in forced.out
+    assert "Changes what frontend-1/frontend-1 of the team " in forced.out
     assert place.states() == {"shared/shared-db": "deleted"}
     assert set(ResourceConsumer.objects.values_list("state", flat=True)) == {"broken"}
     assert AuditEvent.objects.get(action="resource.destroy_forced").reason == "It was breached."

@@ -39,6 +39,7 @@ def test_a_pool_is_created_filled_claimed_resized_and_drained(place: Place, tmp_
     pool = ResourcePool.objects.get()
     assert (pool.params, pool.claim_seconds, pool.max_concurrent) == ({"size": 1}, 60, 2)
     assert listed()["making"] == 1
+    assert listed()["template"] == "database-template@1.0.0"
     work(QUEUE)
     place.deploy(CLAIM)
     resized = run("pool", "resize", "warm", "--env", "dev", "--size", "2")
@@ -66,6 +67,15 @@ def test_a_bad_size_is_refused(place: Place) -> None:
     assert (ran.status, ran.out) == (1, "")
     assert ran.err.endswith("4 of at most 3 cannot be.\n")
     assert ResourcePool.objects.count() == 0
+
+
+def test_resizing_without_a_size_is_refused(place: Place) -> None:
+    run(*CREATE, *SIZES)
+
+    ran = run("pool", "resize", "warm", "--env", "dev")
+
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err == "Say what to change: --size, --max-size or both.\n"
 
 
 def test_an_unknown_pool_is_refused(place: Place) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from portal.management.base import ConductorCommand, named
+from portal.management.base import ConductorCommand, UsageError, named
 from portal.management.map_file import map_in
 from provisioning.models import (
     Environment,
@@ -75,7 +75,7 @@ class Command(ConductorCommand):
             [
                 (
                     each.pool.name,
-                    str(each.pool.template_version),
+                    f"{each.pool.template_version.template}@{each.pool.template_version.version}",
                     each.pool.owner_team.name,
                     each.pool.sharing_policy,
                     each.pool.size,
@@ -111,6 +111,8 @@ class Command(ConductorCommand):
         self.stdout.write(f"Created the pool {pool.name}: {_sizes(pool)}.")
 
     def _resize(self, environment: Environment, options: dict[str, Any]) -> None:
+        if options["size"] is None and options["max_size"] is None:
+            raise UsageError("Say what to change: --size, --max-size or both.")
         pool = pools.resize_pool(
             pool=_named(environment, options),
             size=options["size"],

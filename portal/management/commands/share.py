@@ -132,6 +132,8 @@ class Command(ConductorCommand):
             f"{lost.application}/{lost.workload}.{lost.alias} loses {lost.resource}"
             + (f" with {', '.join(lost.outputs)}." if lost.outputs else ".")
         )
+        for key in lost.parts:
+            self.stdout.write(f"  {key} goes with it.")
         for key in lost.dependents:
             self.stdout.write(f"  {key} uses its outputs and will not follow them any more.")
         if lost.others:

@@ -25,6 +25,7 @@ from provisioning.models import (
     Team,
     VersionState,
 )
+from provisioning.planning.settling import defaults_of
 from provisioning.services.approvals import owns
 from provisioning.services.audit import record
 from provisioning.services.catalog import param_problems
@@ -35,6 +36,8 @@ from provisioning.services.resources.destroy import destroy_unused
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 MOST_MEMBERS = 1000
+LONGEST_CLAIM = 31_536_000
+"""A year, in seconds."""
 
 
 class PoolError(ConductorError):
@@ -75,14 +78,18 @@ def create_pool(
     _check_sizes(size, max_size)
     if not NAME.fullmatch(name):
         raise PoolError(f"{name!r} is no name for a pool: use a-z, 0-9, dots and hyphens.")
-    if max_concurrent < 1:
-        raise PoolError("At least one member has to be made at once.")
-    if claim_seconds is not None and claim_seconds < 1:
-        raise PoolError("A claim lasts at least one second.")
+    if not 1 <= max_concurrent <= MOST_MEMBERS:
+        raise PoolError(
+            f"One member at least, and {MOST_MEMBERS:,} at most, are made at once, not "
+            f"{max_concurrent:,}."
+        )
+    if claim_seconds is not None and not 1 <= claim_seconds <= LONGEST_CLAIM:
+        raise PoolError(f"A claim lasts 1 to {LONGEST_CLAIM:,} seconds, not {claim_seconds:,}.")
     if sharing_policy not in (SharingPolicy.OPEN, SharingPolicy.CLOSED):
         raise PoolError(f"A pool is open or closed to other teams, not {sharing_policy}.")
     _check_version(environment, team, version)
-    if problems := list(param_problems(params, version)):
+    defaults = defaults_of(version.template.type, version.params_schema, environment.defaults)
+    if problems := list(param_problems(params, version, defaults)):
         raise PoolError("\n".join(problems))
     with transaction.atomic():
         lock_environment(environment)
@@ -195,6 +202,10 @@ def _check_version(environment: Environment, team: Team, version: ResourceTempla
     if version.deletion_policy == DeletionPolicy.RETAIN:
         raise PoolError(
             f"What {version.template} makes is retained, and a returned member has to be destroyed."
+        )
+    if version.requirements or version.co_provision:
+        raise PoolError(
+            f"{version.template} needs further resources beside it, and a pool keeps single ones ready."
         )
 
 

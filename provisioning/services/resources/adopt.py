@@ -167,11 +167,12 @@ def detach_resource(
     `reason`, its consumers become `broken` and its dependents forget it, but not while a deployment
     works on it. Raises NotAllowedError for others than its owners.
     """
-    require_owner(actor, resource, "detach")
     require_reason(force, reason)
     with transaction.atomic():
         lock_environment(resource.environment)
-        resource = Resource.objects.select_for_update(no_key=True).get(pk=resource.pk)
+        rows = Resource.objects.select_for_update(no_key=True, of=("self",))
+        resource = rows.select_related("environment", "owner_team").get(pk=resource.pk)
+        require_owner(actor, resource, "detach")
         _check_detachable(resource, force)
         by = actor.get_username()
         why = reason.strip() or "It was detached."

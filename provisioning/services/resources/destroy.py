@@ -16,7 +16,9 @@ from provisioning.models import (
     DeploymentStatus,
     Environment,
     Resource,
+    ResourceState,
 )
+from provisioning.planning.maintenance import HeldResourceError, short_name
 from provisioning.planning.plan import Plan
 from provisioning.services import transitions
 from provisioning.services.audit import record
@@ -37,6 +39,7 @@ class MissingReasonError(ConductorError):
 
 def plan_destroy(*, resource: Resource, force: bool = False) -> Plan:
     """Tell what destroying a resource would do; write nothing; raise HeldResourceError."""
+    resource = _as_it_is(resource)
     return Request(destroy=resource.key, forced=force).plan(None, resource.environment)
 
 
@@ -49,10 +52,11 @@ def destroy_resource(
     `force`, which needs a `reason`: then its consumers become `broken`, and its dependents are
     brought about again by their next deployment. Raises NotAllowedError for others than its owners.
     """
-    require_owner(actor, resource, "destroy")
     require_reason(force, reason)
     with transaction.atomic():
         lock_environment(resource.environment)
+        resource = _as_it_is(resource)
+        require_owner(actor, resource, "destroy")
         deployment = _submit(resource, actor.get_username(), force, reason.strip(), actor)
         record(
             actor=actor,
@@ -67,7 +71,7 @@ def destroy_resource(
 
 
 def destroy_unused() -> None:
-    """Destroy the unused shared resources whose grace is over; any number of callers may.
+    """Destroy the unused resources whose grace is over; any number of callers may.
 
     After SWEEP_SECONDS the rest is left to the next call: the caller has other regular work.
     """
@@ -89,7 +93,11 @@ def _destroy_expired(pk: UUID, environment: int) -> None:
         # Somebody may have joined, or asked for its destruction, before the lock was got.
         resource = expired_resources().select_related("environment").filter(pk=pk).first()
         if resource is not None:
-            reason = "Its grace period ended, and nobody had joined."
+            reason = (
+                "Its grace period ended, and nobody had joined."
+                if resource.is_shareable
+                else "Nothing holds it any more."
+            )
             _submit(resource, transitions.SYSTEM, False, reason, None)
 
 
@@ -97,6 +105,15 @@ def require_reason(force: bool, reason: str) -> None:
     """Raise MissingReasonError for force without a reason."""
     if force and not reason.strip():
         raise MissingReasonError("Using force breaks what others run: say why with --reason TEXT.")
+
+
+def _as_it_is(resource: Resource) -> Resource:
+    """Read a resource again: by now it may be somebody else's, or gone and another have its key."""
+    rows = Resource.objects.select_related("environment", "owner_team")
+    now = rows.get(pk=resource.pk)
+    if now.state == ResourceState.DELETED:
+        raise HeldResourceError(f"Cannot destroy {short_name(now.key)}: it is gone already.")
+    return now
 
 
 def _submit(

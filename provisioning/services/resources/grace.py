@@ -1,4 +1,4 @@
-"""The time that a shared resource which nobody uses any more is kept for whoever may join."""
+"""The time that a resource which nobody uses any more is kept for whoever may join."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ from provisioning.models import (
     ResourceDependency,
     ResourceState,
     Step,
+    StepAction,
+    StepStatus,
 )
 from provisioning.models.deployments import UNFINISHED_STEP_STATUSES
-from provisioning.models.resources import LIVE_RESOURCE_STATES, OF_ONE_APPLICATION
+from provisioning.models.resources import LIVE_RESOURCE_STATES
 from provisioning.planning.plan import Plan
 from provisioning.services.locks import lock_environment
 
@@ -37,7 +39,7 @@ def settle_grace(plan: Plan, resources: Mapping[str, Resource]) -> None:
     joined = {resources[binding.key].pk for binding in plan.bindings}
     Resource.objects.filter(pk__in=joined, grace_until__isnull=False).update(grace_until=None)
     left = {resources[release.key].pk for release in plan.releases} - joined
-    begin_grace(unused_resources().filter(pk__in=left))
+    begin_grace(_not_kept().filter(pk__in=left))
 
 
 def begin_grace(resources: QuerySet[Resource]) -> None:
@@ -79,24 +81,31 @@ def why_kept(resource: Resource) -> str:
         return "retained"
     if resource.pool_id is not None:
         return "returned to its pool" if resource.claimed_at else "unclaimed in its pool"
-    if not resource.is_shareable:
-        return "destroyed by its application's next deployment"
-    return "grace period"
+    return "grace period" if resource.is_shareable else "nothing"
 
 
 def expired_resources() -> QuerySet[Resource]:
-    """Select the unused shared resources whose grace is over, and whose destruction may be tried."""
-    unfinished = Step.objects.filter(resource=OuterRef("pk"), status__in=UNFINISHED_STEP_STATUSES)
+    """Select the unused resources whose grace is over, and whose destruction may be tried."""
+    steps = Step.objects.filter(resource=OuterRef("pk"))
+    unfinished = steps.filter(status__in=UNFINISHED_STEP_STATUSES)
+    failed = steps.filter(
+        action=StepAction.DESTROY,
+        status=StepStatus.FAILED,
+        finished_at__gt=timezone.now() - RETRY,
+    )
     tried = Deployment.objects.filter(
         resource=OuterRef("pk"), created_at__gt=timezone.now() - RETRY
     )
-    return _not_kept().filter(~Exists(unfinished), ~Exists(tried), grace_until__lte=timezone.now())
+    return _not_kept().filter(
+        ~Exists(unfinished), ~Exists(failed), ~Exists(tried), grace_until__lte=timezone.now()
+    )
 
 
 def begin_missing_grace() -> None:
-    """Let the grace begin of shared resources that lost their last user in another way than a plan.
+    """Let the grace begin of resources that lost what held them in another way than by a plan.
 
-    A consumer is also withdrawn, revoked or broken.
+    A consumer is also withdrawn, revoked or broken, and protection ends. What one application alone
+    can use has a grace of no time.
     """
     for environment in Environment.objects.filter(
         pk__in=_not_kept().filter(grace_until=None).values("environment")
@@ -107,12 +116,9 @@ def begin_missing_grace() -> None:
 
 
 def _not_kept() -> QuerySet[Resource]:
-    of_one = Q()
-    for beginning in OF_ONE_APPLICATION:
-        of_one |= Q(key__startswith=beginning)
     waiting_in_pool = Q(pool__isnull=False, claimed_at=None)
     return (
         unused_resources()
         .filter(protected=False, adopted=False, deletion_policy=DeletionPolicy.DELETE)
-        .exclude(of_one | waiting_in_pool)
+        .exclude(waiting_in_pool)
     )

@@ -23,7 +23,7 @@ class PolicyError(ConductorError):
 
 
 def protect_resource(*, resource: Resource, protected: bool, actor: User) -> Resource:
-    """Protect a resource from destruction, or end that.
+    """Protect a resource from destruction, or end that; if nobody uses it, its grace begins then.
 
     Raises NotAllowedError for others than its owners, PolicyError if it is being destroyed.
     """
@@ -32,7 +32,7 @@ def protect_resource(*, resource: Resource, protected: bool, actor: User) -> Res
 
 
 def retain_resource(*, resource: Resource, retain: bool, actor: User) -> Resource:
-    """Keep a resource when its last user has left, or let it be destroyed then.
+    """Keep a resource when its last user has left, or let it be destroyed then, after its grace.
 
     Raises NotAllowedError for others than its owners; PolicyError if it is being destroyed, or was
     adopted and is to be released.
@@ -60,21 +60,23 @@ def set_grace(*, resource: Resource, seconds: int | None, actor: User) -> Resour
     if seconds is not None and not 0 <= seconds <= MOST_GRACE:
         raise PolicyError(f"A grace period has 0 to {MOST_GRACE:,} seconds, not {seconds:,}.")
     said = "as its template says" if seconds is None else f"{seconds} s"
-    return _change(resource, actor, "grace", said, grace_seconds=seconds, grace_until=None)
+    return _change(resource, actor, "grace", said, grace_seconds=seconds)
 
 
 def _change(
     resource: Resource, actor: User, action: str, reason: str = "", **fields: Any
 ) -> Resource:
-    require_owner(actor, resource, "decide about")
     with transaction.atomic():
         lock_environment(resource.environment)
-        resource = Resource.objects.select_for_update(no_key=True).get(pk=resource.pk)
+        rows = Resource.objects.select_for_update(no_key=True, of=("self",))
+        resource = rows.select_related("owner_team").get(pk=resource.pk)
+        require_owner(actor, resource, "decide about")
         if resource.state in (ResourceState.DELETING, ResourceState.DELETED):
             raise PolicyError(
                 f"{short_name(resource.key)} is {resource.get_state_display().lower()}: it is too "
                 "late to decide about it."
             )
+        fields["grace_until"] = None  # Where it has one, it begins anew.
         for name, value in fields.items():
             setattr(resource, name, value)
         resource.save(update_fields=[*fields, "updated_at"])

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db.models import Prefetch, Q
+from django.db.models.functions import Coalesce
 
 from provisioning.models import (
     ConsumerState,
@@ -75,8 +76,11 @@ def list_shared(
     of_one = Q()
     for beginning in OF_ONE_APPLICATION:
         of_one |= Q(key__startswith=beginning)
-    uses = ResourceConsumer.objects.filter(state=ConsumerState.ACTIVE).select_related(
-        "workload__application"
+    uses = (
+        ResourceConsumer.objects.filter(state=ConsumerState.ACTIVE)
+        .select_related("workload__application")
+        # It was stored when its deployment asked, and counts since that has started.
+        .annotate(since=Coalesce("deployment__started_at", "created_at"))
     )
     rows = (
         rows.exclude(state=ResourceState.DELETED)
@@ -84,7 +88,7 @@ def list_shared(
         .filter(pool=None)
         .select_related("environment", "owner_team", "created_by")
         .prefetch_related(
-            Prefetch("consumers", uses.order_by("created_at", "pk"), to_attr="uses"),
+            Prefetch("consumers", uses.order_by("since", "pk"), to_attr="uses"),
             Prefetch(
                 "steps",
                 Step.objects.filter(status=StepStatus.FAILED).order_by("-pk"),
@@ -138,7 +142,7 @@ def _shared(row: Any) -> SharedResource:
             Use(
                 consumer_name(use.application_name, use.workload.name),
                 use.alias,
-                use.created_at,
+                use.since,
             )
             for use in row.uses
         ),

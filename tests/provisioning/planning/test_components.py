@@ -246,6 +246,20 @@ def test_dependents_are_copied_to_the_co_provisioned():
     assert [each.origin for each in plan.bindings] == ["declared", "declared", "followed"]
 
 
+def test_co_provisioned_that_needs_what_brings_it_and_is_needed_by_it_is_refused():
+    bucket, policy, _ = bucket_with(params={}, is_dependent=True)
+    policy = replace(policy, co_provision=({"type": "bucket", "is_dependent": True},))
+    with pytest.raises(PlanError) as refused:
+        plan_of(make_snapshot(bucket, policy), "store: {type: bucket}\n")
+    assert f"These need one another: {BUCKET} → {POLICY} → {BUCKET}." in str(refused.value)
+
+
+def test_co_provisioned_by_itself_without_depending_is_one():
+    bucket = make_version("bucket", co_provision=({"type": "bucket"},))
+    plan = plan_of(make_snapshot(bucket), "store: {type: bucket}\n")
+    assert [(each.key, dict(each.depends_on)) for each in plan.resources] == [(BUCKET, {})]
+
+
 def test_needs_of_a_shared_resource_are_one_for_all_applications():
     shared = (
         "users:\n  type: api\n  reference: {mode: shared, name: common}\n  params: {entity: User}\n"

@@ -129,7 +129,7 @@ def test_update_rechecks_resources_of_other_applications_and_names_them():
         "private/mail/web/jobs/queue.default": "recheck",
     }
     assert plan.blast_radius() == {
-        "mail": ["database.default#api.common", "queue.default#web.jobs"]
+        "": {"mail/web": ["database.default#api.common", "queue.default#web.jobs"]}
     }
 
 

@@ -80,7 +80,7 @@ def test_joiner_with_more_wishes_updates_what_others_use():
         "databases": ("mail/api.common", "shop/web.common"),
         "tier": ("mail/api.common",),
     }
-    assert plan.blast_radius() == {"shop": [resource.uid]}
+    assert plan.blast_radius() == {"": {"shop/web": [resource.uid]}}
 
 
 def test_plan_text_says_who_decided():
@@ -117,7 +117,7 @@ def test_leaving_takes_the_wish_away_and_the_plan_says_what_shrinks():
         Shrink("tier", "Premium", "Standard", "applied"),
     )
     assert [step.action for step in plan.steps] == ["ensure"]
-    assert plan.blast_radius() == {"mail": [only(plan).uid]}
+    assert plan.blast_radius() == {"": {"mail/web": [only(plan).uid]}}
 
 
 def test_dropping_the_alias_takes_the_wish_away_too():

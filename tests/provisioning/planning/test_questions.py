@@ -60,6 +60,21 @@ def test_who_uses_a_resource_counts_only_where_it_changes() -> None:
     assert plan_of(snapshot, sized).questions[0].digest != plan_of(more, sized).questions[0].digest
 
 
+def test_a_new_dependency_of_what_another_team_owns_is_asked() -> None:
+    snapshot = others(granted=True)
+    needing = CACHE + "  dependsOn: [own]\nown: {type: database}\n"
+    own = "private/billing/api/own/database.default"
+
+    plan = plan_of(snapshot, needing)
+
+    (question,) = plan.questions
+    assert question.changes == ({"param": "dependencies", "before": [], "after": [own]},)
+    assert question.text == "billing of the team two asks to change dependencies of shared/cache."
+    there = carried_out(plan, snapshot)
+    assert asked(plan_of(there, needing)) == []
+    assert asked(plan_of(there)) == []
+
+
 def test_leaving_is_no_question() -> None:
     snapshot = others()
     joined = carried_out(plan_of(snapshot), snapshot)

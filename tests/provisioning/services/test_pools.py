@@ -396,8 +396,10 @@ def test_outputs_of_a_claimed_member_reach_what_needs_them(place: Place) -> None
     [
         ({"size": 5}, "5 of at most 4 cannot be"),
         ({"name": "Warm Pool"}, "is no name for a pool"),
-        ({"max_concurrent": 0}, "At least one member"),
-        ({"claim_seconds": 0}, "at least one second"),
+        ({"max_concurrent": 0}, "are made at once, not 0"),
+        ({"max_concurrent": 10**11}, "are made at once, not 100,000,000,000"),
+        ({"claim_seconds": 0}, "lasts 1 to 31,536,000 seconds, not 0"),
+        ({"claim_seconds": 10**11}, "seconds, not 100,000,000,000"),
         ({"sharing_policy": "approval"}, "open or closed"),
         ({"params": {"of": "${resources.db.host}"}}, "refers to a resource"),
         ({"params": {"at": {"secretref": "env:X"}}}, "`at` is no secret"),
@@ -424,6 +426,16 @@ def test_what_is_retained_cannot_be_pooled(place: Place) -> None:
 
     with pytest.raises(PoolError, match="is retained"):
         pool(place, version=kept)
+
+
+@pytest.mark.parametrize("needs", ["requirements", "co_provision"])
+def test_what_needs_further_resources_cannot_be_pooled(place: Place, needs: str) -> None:
+    made_of_more = place.template("stack", **{needs: [{"type": "database"}]})
+
+    with pytest.raises(PoolError, match="a pool keeps single ones ready"):
+        pool(place, version=made_of_more)
+
+    assert (ResourcePool.objects.count(), Resource.objects.count()) == (0, 0)
 
 
 def test_only_owners_decide_about_a_pool(place: Place, alice: User) -> None:

@@ -42,7 +42,7 @@ def test_second_application_extends_the_resource_of_the_first(place: Place) -> N
         "databases": ["mail/web.common", "shop/web.common"],
         "tier": ["mail/web.common"],
     }
-    assert deployment.plan["blast_radius"] == {"shop": [resource.uid]}
+    assert deployment.plan["blast_radius"] == {"everybody": {"shop/web": [resource.uid]}}
 
 
 def test_teardown_takes_the_wish_away(place: Place) -> None:

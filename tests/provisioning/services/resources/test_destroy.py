@@ -10,12 +10,14 @@ from provisioning.planning.maintenance import HeldResourceError
 from provisioning.planning.plan import PlanError
 from provisioning.services.deployments import confirm_deployment
 from provisioning.services.people import NotAllowedError, system_user
+from provisioning.services.resources.adopt import detach_resource
 from provisioning.services.resources.destroy import (
     MissingReasonError,
     destroy_resource,
     plan_destroy,
 )
 from provisioning.services.resources.policy import protect_resource, retain_resource
+from provisioning.services.sharing import transfer
 from tests.provisioning.place import Place
 
 SHARED = "  db:\n    type: database\n    reference: {mode: shared, name: shared-db}\n"
@@ -82,6 +84,45 @@ def test_others_than_the_owners_are_refused(place: Place, ledger: Path, alice: U
     assert_nothing_happened(ledger)
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_a_later_resource_of_the_same_name_is_not_destroyed(
+    place: Place, ledger: Path, force: bool
+) -> None:
+    place.deploy(SHARED)
+    chosen = place.resource(KEY)
+    place.teardown()
+    place.deploy(SHARED, application="other")
+    before = Deployment.objects.count()
+
+    with pytest.raises(HeldResourceError, match="Cannot destroy shared-db: it is gone already"):
+        destroy_resource(resource=chosen, actor=system_user(), force=force, reason="Away.")
+    with pytest.raises(HeldResourceError, match="Cannot destroy shared-db: it is gone already"):
+        plan_destroy(resource=chosen, force=force)
+
+    assert (place.resource(KEY).state, Deployment.objects.count()) == ("active", before)
+    assert ResourceConsumer.objects.get(state="active").resource == place.resource(KEY)
+    assert ledger.read_text().count("destroy") == 1
+
+
+def test_a_former_owner_does_not_destroy_what_was_handed_over(
+    place: Place, ledger: Path, alice: User
+) -> None:
+    place.deploy(SHARED)
+    place.team_named("everybody", alice)
+    chosen = place.resource(KEY)
+    transfer(resource=place.resource(KEY), team=place.team_named("data"), actor=alice)
+
+    with pytest.raises(NotAllowedError, match="for the owners of the team data"):
+        destroy_resource(resource=chosen, actor=alice, force=True, reason="Away.")
+    with pytest.raises(NotAllowedError, match="for the owners of the team data"):
+        protect_resource(resource=chosen, protected=True, actor=alice)
+    with pytest.raises(NotAllowedError, match="for the owners of the team data"):
+        detach_resource(resource=chosen, actor=alice, force=True, reason="Away.")
+
+    assert_nothing_happened(ledger)
+    assert place.resource(KEY).protected is False
+
+
 def test_force_destroys_breaks_the_consumers_and_is_audited(place: Place, ledger: Path) -> None:
     place.deploy(SHARED, application="frontend-1")
     place.deploy(SHARED, application="frontend-2")
@@ -99,7 +140,9 @@ def test_force_destroys_breaks_the_consumers_and_is_audited(place: Place, ledger
         "succeeded",
     )
     uid = deployment.plan["resources"][0]["uid"]
-    assert deployment.plan["blast_radius"] == {"frontend-1": [uid], "frontend-2": [uid]}
+    assert deployment.plan["blast_radius"] == {
+        "everybody": {"frontend-1/web": [uid], "frontend-2/web": [uid]}
+    }
     assert place.steps(deployment) == {KEY: ("destroy", "succeeded", True)}
     assert place.states() == {KEY: "deleted"}
     assert set(ResourceConsumer.objects.values_list("state", flat=True)) == {"broken"}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -138,6 +139,29 @@ def test_what_is_kept_outlives_its_grace(place: Place, keep: object) -> None:
     assert not Deployment.objects.filter(kind="maintenance").exists()
 
 
+@pytest.mark.parametrize("keep", [protect_resource, retain_resource])
+def test_the_grace_of_what_is_kept_begins_when_it_is_kept_no_more(
+    place: Place, keep: Callable[..., Resource]
+) -> None:
+    field = "protected" if keep is protect_resource else "retain"
+    resource = graceful(place)
+    place.teardown()
+    keep(resource=resource, actor=system_user(), **{field: True})
+    sweep()
+    assert place.resource(KEY).grace_until is None
+
+    place.deploy(SHARED)
+    place.teardown()
+    assert place.resource(KEY).grace_until is None
+    keep(resource=resource, actor=system_user(), **{field: False})
+    sweep()
+
+    until = place.resource(KEY).grace_until
+    assert until is not None
+    assert until - timezone.now() > timedelta(seconds=590)
+    assert place.states() == {KEY: "active"}
+
+
 def test_a_resource_that_lost_its_user_otherwise_gets_its_grace_from_the_sweeper(
     place: Place,
 ) -> None:
@@ -188,6 +212,35 @@ def test_unused_resources_are_listed_with_what_keeps_them(place: Place) -> None:
     assert [
         each.key for each in list_unused(environment=place.environment, actor=system_user())
     ] == [KEY]
+
+
+def test_a_private_resource_that_is_kept_no_more_goes(place: Place) -> None:
+    place.deploy("  own:\n    type: cache\n")
+    own = Resource.objects.get()
+    protect_resource(resource=own, protected=True, actor=system_user())
+    place.teardown()
+    sweep()
+    assert place.states() == {own.key: "active"}
+
+    protect_resource(resource=own, protected=False, actor=system_user())
+    sweep()
+    place.done(Deployment.objects.get(kind="maintenance"))
+
+    assert place.states() == {own.key: "deleted"}
+
+
+def test_a_destroy_that_failed_in_a_teardown_is_not_tried_again_at_once(place: Place) -> None:
+    place.deploy("  own:\n    type: cache\n")
+    teardown = place.teardown()
+    Resource.objects.update(state="failed")
+    teardown.steps.update(status="failed")
+
+    sweep()
+    assert not Deployment.objects.filter(kind="maintenance").exists()
+    teardown.steps.update(finished_at=timezone.now() - timedelta(hours=2))
+    sweep()
+
+    assert Deployment.objects.get(kind="maintenance").resource == Resource.objects.get()
 
 
 def test_a_private_resource_has_no_grace(place: Place) -> None:
