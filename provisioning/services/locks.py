@@ -1,8 +1,8 @@
 """The advisory locks under which decisions are made, taken before any row lock.
 
 The order is: organisation, environment, Deployment, Resource by id, Step by id, Consumer. A claim
-locks one Step only; the end of a step locks its Resource, then Steps. Whoever keeps to it cannot
-deadlock. Row locks are `no_key`, so that rows which merely refer to a locked one can be inserted.
+locks one Step only, then the limits of its environment and of its template; the end of a step locks
+its Resource, then Steps. Whoever keeps to it cannot deadlock. Row locks are `no_key`, so that rows which merely refer to a locked one can be inserted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 
 from django.db import connection
 
-from provisioning.models import Environment
+from provisioning.models import Environment, ResourceTemplate
 
 
 def lock_environment(environment: Environment) -> None:
@@ -22,6 +22,13 @@ def lock_environment(environment: Environment) -> None:
             [_number("organisation", environment.organisation_id)],
         )
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_number("environment", environment.pk)])
+
+
+def lock_limit(limited: Environment | ResourceTemplate) -> None:
+    """Hold the right to count what runs in an environment, or of a template, likewise."""
+    kind = f"limit of {limited._meta.model_name}"
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_number(kind, limited.pk)])
 
 
 def _number(kind: str, id_: int) -> int:
