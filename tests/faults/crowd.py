@@ -31,9 +31,8 @@ from provisioning.services.deployments.submit import (
 from provisioning.services.outputs import resolved_outputs
 from provisioning.services.resources.destroy import destroy_resource
 from provisioning.services.sharing import SharingError, revoke
-from provisioning.workers.sweeper import sweep
 from provisioning.workers.tasks import work
-from tests.provisioning.place import QUEUE, Place
+from tests.provisioning.place import QUEUE, Place, chores
 
 APPLICATIONS = [f"app-{number}" for number in range(8)]
 NAMES = ("red", "green", "blue")
@@ -185,7 +184,7 @@ class Somebody:
         return self._destroy(force=True)
 
     def sweep(self) -> dict[str, Any]:
-        sweep()
+        chores()
         return {}
 
     def look(self) -> None:

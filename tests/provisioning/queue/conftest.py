@@ -11,6 +11,7 @@ import pytest
 from django.conf import settings
 
 from provisioning.queue.doorbell import ring
+from provisioning.queue.schedules import REGULAR
 from tests.provisioning.queue import tasks
 
 TASKS = "tests.provisioning.queue.tasks"
@@ -29,7 +30,7 @@ def wait_for(what: str, happened: Callable[[], bool], seconds: float = 10.0) -> 
 def title(process: psutil.Process) -> str:
     """Return the process's title, or "" if it is no more."""
     try:
-        return " ".join(process.cmdline())
+        return " ".join(process.cmdline()).strip()
     except psutil.Error:
         return ""
 
@@ -66,8 +67,13 @@ class RealWorker:
         return sum(word in title(process) for process in self.workers())
 
     def parts(self, word: str) -> list[psutil.Process]:
-        """Return the direct children whose title has this word: "queue" or "chores"."""
-        return [child for child in self.main.children() if word in title(child)]
+        """Return the direct children whose title has this word: "queue" or "chores".
+
+        The cluster of scheduled work is left out.
+        """
+        children = [(child, title(child)) for child in self.main.children()]
+        regular = f"queue {REGULAR}"
+        return [child for child, name in children if word in name and not name.endswith(regular)]
 
     def sentinel(self) -> psutil.Process:
         """Return the process that keeps the worker processes."""

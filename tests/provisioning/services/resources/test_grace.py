@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from provisioning.models import Deployment, Resource, ResourceConsumer
 from provisioning.services.people import NotAllowedError, system_user
+from provisioning.services.resources.destroy import destroy_unused
 from provisioning.services.resources.grace import list_unused
 from provisioning.services.resources.policy import (
     PolicyError,
@@ -16,7 +17,6 @@ from provisioning.services.resources.policy import (
     retain_resource,
     set_grace,
 )
-from provisioning.workers.sweeper import sweep
 from tests.provisioning.place import Place
 
 KEY = "shared/cache"
@@ -45,7 +45,7 @@ def test_an_unused_shared_resource_is_kept_for_its_grace(place: Place, ledger: P
     graceful(place)
 
     teardown = place.teardown()
-    sweep()
+    destroy_unused()
 
     planned = teardown.plan["resources"][0]
     assert (planned["action"], planned["reason"]) == (
@@ -66,8 +66,8 @@ def test_after_its_grace_the_sweeper_destroys_it_by_maintenance(place: Place, le
     place.teardown()
     expire()
 
-    sweep()
-    sweep()
+    destroy_unused()
+    destroy_unused()
 
     deployment = place.done(Deployment.objects.get(kind="maintenance"))
     assert (deployment.status, deployment.application, deployment.forced, deployment.reason) == (
@@ -86,7 +86,7 @@ def test_whoever_joins_during_the_grace_ends_it(place: Place, ledger: Path) -> N
 
     joined = place.deploy(SHARED, application="other")
     expire()
-    sweep()
+    destroy_unused()
 
     assert joined.plan["resources"][0]["action"] == "reuse"
     assert place.resource(KEY).pk == resource.pk
@@ -101,7 +101,7 @@ def test_a_grace_that_passed_without_a_sweep_can_still_be_joined(place: Place) -
     expire()
 
     place.deploy(SHARED, application="other")
-    sweep()
+    destroy_unused()
 
     assert (place.resource(KEY).pk, place.states()) == (resource.pk, {KEY: "active"})
 
@@ -110,7 +110,7 @@ def test_a_join_after_the_sweeper_waits_and_makes_a_new_one(place: Place) -> Non
     old = graceful(place)
     place.teardown()
     expire()
-    sweep()
+    destroy_unused()
 
     joined = place.submit(SHARED, application="other")
 
@@ -132,7 +132,7 @@ def test_what_is_kept_outlives_its_grace(place: Place, keep: object) -> None:
     place.teardown()
     expire()
 
-    sweep()
+    destroy_unused()
 
     assert place.states() == {KEY: "active"}
     assert not Deployment.objects.filter(kind="maintenance").exists()
@@ -144,7 +144,7 @@ def test_a_resource_that_lost_its_user_otherwise_gets_its_grace_from_the_sweeper
     graceful(place)
     ResourceConsumer.objects.update(state="withdrawn")
 
-    sweep()
+    destroy_unused()
 
     assert place.resource(KEY).grace_until is not None
     assert place.states() == {KEY: "active"}
@@ -154,16 +154,16 @@ def test_a_destroy_that_failed_is_not_tried_again_at_once(place: Place) -> None:
     place.deploy(SHARED + "    params: {fail_destroy: broken, permanent: true}\n")
     ResourceConsumer.objects.update(state="withdrawn")
     set_grace(resource=place.resource(KEY), seconds=0, actor=system_user())
-    sweep()
-    sweep()
+    destroy_unused()
+    destroy_unused()
     tried = Deployment.objects.get(kind="maintenance")
     tried.steps.update(status="failed")
     Resource.objects.update(state="failed")
     place.done(tried)
 
-    sweep()
+    destroy_unused()
     expire()
-    sweep()
+    destroy_unused()
 
     assert Deployment.objects.filter(kind="maintenance").count() == 1
 
