@@ -207,8 +207,8 @@ def test_queries_do_not_grow_with_the_resources(
     resources = "".join(f"  db{number}:\n    type: postgres\n" for number in range(6))
     deployment = shop.deploy(resources)
 
-    # session, user, deployment, approvals, wishes, steps, resources + 2
-    with django_assert_max_num_queries(9):
+    # session, user, deployment, approvals, wishes, steps, resources + 2, maintenance
+    with django_assert_max_num_queries(10):
         browser.get(f"/deployments/{deployment.pk}/")
     assert Deployment.objects.count() == 1
 

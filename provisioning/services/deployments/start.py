@@ -15,6 +15,7 @@ from provisioning.models import (
     DeploymentKind,
     DeploymentStatus,
     Environment,
+    MaintenanceMode,
     Resource,
     Step,
     StepAction,
@@ -57,9 +58,7 @@ def start(
     """
     blocker = _blocker(deployment, plan)
     if blocker:
-        if deployment.status_reason != blocker:
-            deployment.status_reason = blocker
-            deployment.save(update_fields=["status_reason"])
+        _tell_blocker(deployment, blocker)
         return
     transitions.move(
         deployment,
@@ -78,9 +77,17 @@ def start(
         succeed(deployment)
 
 
+def _tell_blocker(deployment: Deployment, blocker: str) -> None:
+    if deployment.status_reason != blocker:
+        deployment.status_reason = blocker
+        deployment.save(update_fields=["status_reason"])
+
+
 def succeed(deployment: Deployment) -> None:
     """End a deployment whose steps, if it had any, have all succeeded."""
-    transitions.move(deployment, DeploymentStatus.SUCCEEDED, finished_at=timezone.now())
+    transitions.move(
+        deployment, DeploymentStatus.SUCCEEDED, status_reason="", finished_at=timezone.now()
+    )
     if deployment.kind == DeploymentKind.TEARDOWN:
         Workload.objects.filter(
             application=deployment.application,
@@ -91,7 +98,10 @@ def succeed(deployment: Deployment) -> None:
 
 
 def start_waiting(environment: Environment) -> None:
-    """Start the waiting deployments of an environment that nothing blocks, oldest first."""
+    """Start the waiting deployments of an environment that nothing blocks, oldest first.
+
+    The others tell what blocks them now.
+    """
     waiting = (
         Deployment.objects.select_for_update(no_key=True)
         .filter(environment=environment, status=DeploymentStatus.WAITING)
@@ -100,7 +110,9 @@ def start_waiting(environment: Environment) -> None:
     for deployment in waiting:
         touched = frozenset(deployment.plan["touched"])
         planned = {resource["key"] for resource in deployment.plan["resources"]}
-        if not _blocker_on(deployment, touched, planned):
+        if blocker := _blocker_on(deployment, touched, planned):
+            _tell_blocker(deployment, blocker)
+        else:
             replan(deployment)
 
 
@@ -143,9 +155,11 @@ def _blocker(deployment: Deployment, plan: Plan) -> str:
 def _blocker_on(deployment: Deployment, touched: frozenset[str], joined: set[str]) -> str:
     """Say what must end first, or return "".
 
-    Nobody else may have unfinished work on what is touched, nor wait for it since earlier; and what
-    is joined may not be under destruction.
+    There may be no maintenance, nobody else may have unfinished work on what is touched, nor wait for
+    it since earlier; and what is joined may not be under destruction.
     """
+    if mode := MaintenanceMode.objects.of(deployment.environment).first():
+        return str(mode)
     others = Deployment.objects.filter(environment=deployment.environment).exclude(pk=deployment.pk)
     of_mine = others.filter(application__isnull=False, application=deployment.application)
     running = of_mine.filter(status__in=STARTED_STATUSES).first()
