@@ -146,6 +146,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "portal.context.maintenance",
             ]
         },
     }
@@ -191,6 +192,7 @@ CONDUCTOR_WORKERS = environment.integer("CONDUCTOR_WORKERS", 2, minimum=1, maxim
 CONDUCTOR_LEASE_SECONDS = environment.integer("CONDUCTOR_LEASE_SECONDS", 20, minimum=1, maximum=600)
 CONDUCTOR_APPROVAL_DAYS = environment.integer("CONDUCTOR_APPROVAL_DAYS", 7, minimum=1, maximum=365)
 CONDUCTOR_TERRAFORM = environment.text("CONDUCTOR_TERRAFORM", "terraform")
+CONDUCTOR_METRICS_TOKEN = environment.secret("CONDUCTOR_METRICS_TOKEN", minimum=16)
 environment.leave("CONDUCTOR_TERRAFORM_CONFIG", "CONDUCTOR_FAKE_LEDGER", "CONDUCTOR_SECRETS_DIR")
 environment.leave("CONDUCTOR_SANDBOX", "CONDUCTOR_SANDBOX_PATHS")
 environment.leave("CONDUCTOR_TERRAFORM_HOSTS", "CONDUCTOR_TERRAFORM_MIRROR")

@@ -197,7 +197,8 @@ def test_queries_do_not_grow_with_the_list(
     for _ in range(4):
         shop.deploy(DATABASE)
 
-    with django_assert_max_num_queries(6):  # session, user, applications, environments, count, rows
+    # session, user, maintenance, applications, environments, count, rows
+    with django_assert_max_num_queries(7):
         browser.get("/deployments/")
 
 
