@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from datetime import timedelta
 
 import pytest
@@ -230,7 +231,7 @@ def test_maintenance_of_one_environment_leaves_others_alone(place: Place) -> Non
     MaintenanceMode.objects.create(environment=closed)
     assert claimed() == ["shop", "shop"]
 
-    Step.objects.update(status="pending", attempt=0)
+    Step.objects.update(status="pending", attempt=0, lease_until=None)
     MaintenanceMode.objects.update(environment=place.environment)
     assert claimed() == []
 
@@ -251,3 +252,55 @@ def test_a_draining_worker_takes_nothing_and_passes_the_doorbell_on(
     assert set(deployment.steps.values_list("status", flat=True)) == {"pending"}
     Worker.objects.update(draining=False)
     assert place.done(deployment).status == "succeeded"
+
+
+def lose(host: str) -> Step:
+    """Let the only running step be lost by a worker on a host, with its tool perhaps at work."""
+    worker = Worker.objects.create(host=host, pid=1, last_seen_at=timezone.now())
+    step = Step.objects.get(status="running")
+    Step.objects.filter(pk=step.pk).update(
+        status="pending", worker=worker, lease_until=timezone.now() + timedelta(seconds=30)
+    )
+    return step
+
+
+def test_a_step_that_was_lost_here_comes_before_all_others(teams: Place) -> None:
+    teams.submit(TWO, application="early")
+    claimed(most=1)
+    lost = lose(socket.gethostname())
+    teams.submit(TWO, application="urgent", priority=100)
+
+    step = claim("default")
+
+    assert step is not None
+    assert (step.pk, step.attempt) == (lost.pk, 2)
+    assert claimed(most=1) == ["urgent"]
+
+
+def test_a_step_that_was_lost_here_is_taken_also_in_maintenance(place: Place) -> None:
+    place.submit(TWO)
+    claimed(most=1)
+    lost = lose(socket.gethostname())
+    MaintenanceMode.objects.create()
+
+    assert is_anything_ready("default")
+    step = claim("default")
+    assert step is not None
+    assert step.pk == lost.pk
+    assert claim("default") is None
+    assert not is_anything_ready("default")
+
+
+def test_a_step_that_was_lost_keeps_its_place_under_a_limit(place: Place) -> None:
+    place.submit(TWO)
+    Environment.objects.update(max_concurrent=1)
+    claimed()
+    lost = lose("elsewhere")
+    assert claim("default") is None
+
+    Worker.objects.update(host=socket.gethostname())
+    step = claim("default")
+
+    assert step is not None
+    assert step.pk == lost.pk
+    assert claim("default") is None
