@@ -42,7 +42,9 @@ if WEB:
     _database |= {"CONN_MAX_AGE": 0, "OPTIONS": _database.get("OPTIONS", {}) | {"pool": _pool}}
 else:
     # A worker forks, and forked processes cannot share a pool: one lasting connection each.
-    _database |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
+    _database |= {"CONN_MAX_AGE": None}
+# Without it, each connection that a restart of PostgreSQL has broken would fail once.
+_database |= {"CONN_HEALTH_CHECKS": True}
 DATABASES = {"default": _database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

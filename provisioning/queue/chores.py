@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from django.db import InterfaceError, OperationalError, close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections, connection
 
 from provisioning.queue.cluster import Pulse
 from provisioning.queue.lifeline import Lifeline
@@ -31,8 +31,8 @@ def chores(*wanted: Chore, after_outage: Callable[[float], object]) -> Part:
     """Return the part that does the chores, one after the other, each as often as it says.
 
     One that fails is logged and tried again at its next time. One that hangs stops all of them, so
-    the watchdog replaces the process. When the database could not be reached and can be again,
-    `after_outage` is called with the seconds that it took.
+    the watchdog replaces the process. When the database was lost and can be reached again,
+    `after_outage` is called with the seconds since that was noticed.
     """
 
     def run(lifeline: Lifeline, pulse: Pulse) -> None:
@@ -44,6 +44,8 @@ def chores(*wanted: Chore, after_outage: Callable[[float], object]) -> Part:
             for number, chore in enumerate(wanted):
                 pulse.beat(0)
                 if time.monotonic() >= due[number]:
+                    if _is_disconnected():
+                        outage.note(False)
                     outage.note(_do(chore))
                     due[number] = time.monotonic() + chore.every
 
@@ -63,6 +65,11 @@ class _Outage:
         elif self._began is not None:
             seconds, self._began = time.monotonic() - self._began, None
             _do(Chore(0, lambda: self._tell(seconds)))
+
+
+def _is_disconnected() -> bool:
+    """Tell whether the connection of the chore before has been broken since."""
+    return connection.connection is not None and not connection.is_usable()
 
 
 def _do(chore: Chore) -> bool:

@@ -96,7 +96,7 @@ class Heartbeat:
             subject_type="worker",
             subject_id=self.id,
             subject=f"{self._said['host']}:{self._said['pid']}",
-            reason=f"It could not reach the database for {seconds:.0f} s.",
+            reason=f"It lost the database, and could reach it again {seconds:.0f} s later.",
         )
 
     def stop(self) -> None:

@@ -64,7 +64,7 @@ def _failures(now: Now) -> Reading:
 def _long(now: Now) -> Reading:
     return Reading(
         now.longest_seconds > LONGEST_SECONDS,
-        f"The longest has been running for {now.longest_seconds / 60:.0f} minutes.",
+        f"The longest has been running for {now.longest_seconds / 60:.0f} min.",
     )
 
 
@@ -74,8 +74,8 @@ def _backlog(now: Now) -> Reading:
         return Reading(False, "No step waits for a worker.")
     return Reading(
         longest.ready > BACKLOG,
-        f"{longest.ready} steps of the queue {longest.name} wait for a worker, the first for "
-        f"{longest.oldest_seconds:.0f} s; {longest.workers} workers take them.",
+        f"In the queue {longest.name}: {longest.ready}, the first for {longest.oldest_seconds:.0f} s. "
+        f"Workers that take them: {longest.workers}.",
     )
 
 
@@ -92,7 +92,7 @@ def _dead(now: Now) -> Reading:
 def _database(now: Now) -> Reading:
     return Reading(
         now.outages > 0,
-        f"Workers could not reach the database {now.outages} times in the last 10 minutes.",
+        f"Outages that workers told of in the last 10 minutes: {now.outages}.",
     )
 
 
