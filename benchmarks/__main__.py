@@ -1,4 +1,4 @@
-"""Print every benchmark: `python -m benchmarks [planner] [merging] [matching] [pool] [dispatch] [terraform] [throughput]`.
+"""Print every benchmark: `python -m benchmarks [planner] [merging] [matching] [pool] [dispatch] [claim] [terraform] [throughput]`.
 
 Works on a database of its own: an embedded server in a folder that is removed at the end.
 """
@@ -30,6 +30,15 @@ def dispatch() -> None:
     found = measure()
     print("From doorbell to task (goal: at most 10 ms median, 50 ms p95)")
     print(f"p50 {found.p50:.1f} ms   p95 {found.p95:.1f} ms   of {found.samples}")
+
+
+def claim() -> None:
+    """Print how long a claim out of a long queue takes."""
+    from benchmarks.claim import PENDING, measure
+
+    print(f"Claim of a step out of {PENDING:,} that wait (goal: at most 10 ms median, 50 ms p95)")
+    for found in measure():
+        print(f"{found.case:40}p50 {found.p50:5.1f} ms   p95 {found.p95:5.1f} ms")
 
 
 def merging() -> None:
@@ -105,6 +114,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "matching": matching,
     "pool": pool,
     "dispatch": dispatch,
+    "claim": claim,
     "terraform": terraform,
     "throughput": throughput,
 }

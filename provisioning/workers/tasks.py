@@ -216,17 +216,17 @@ def _next(queue: str) -> Step | None:
 def _hold_place(step: Step) -> None:
     """Count again where there is a limit, while nobody else can take the place; raise _NoPlaceError."""
     held = Step.objects.held()
-    if held.filter(pk=step.pk).exists():
-        return  # it was lost, and kept its place
     environment, template = step.resource.environment, step.resource.template_version.template
     for limited, same in (
         (environment, held.filter(resource__environment=environment)),
         (template, held.filter(resource__template_version__template=template)),
     ):
-        if limited.max_concurrent is not None:
-            lock_limit(limited)
-            if same.count() >= limited.max_concurrent:
-                raise _NoPlaceError
+        if limited.max_concurrent is None:
+            continue
+        lock_limit(limited)
+        keeps_its_place = same.filter(pk=step.pk).exists()  # it was lost a moment ago
+        if same.count() >= limited.max_concurrent and not keeps_its_place:
+            raise _NoPlaceError
 
 
 def _take(step: Step) -> None:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -81,12 +82,12 @@ class RealWorker:
 
     def workers(self) -> list[psutil.Process]:
         """Return the processes that run tasks."""
-        found = [
-            worker
-            for child in self.parts("queue")
-            for worker in child.children()
-            if worker.status() != psutil.STATUS_ZOMBIE
-        ]
+        found = []
+        for child in self.parts("queue"):
+            with suppress(psutil.NoSuchProcess):  # it ended while it was looked at
+                found += [
+                    worker for worker in child.children() if worker.status() != psutil.STATUS_ZOMBIE
+                ]
         self._seen |= {process.pid: process for process in self.everything()}
         return found
 
