@@ -44,6 +44,15 @@ def logs() -> None:
     )
 
 
+def claim() -> None:
+    """Print how long a claim out of a long queue takes."""
+    from benchmarks.claim import PENDING, measure
+
+    print(f"Claim of a step out of {PENDING:,} that wait (goal: at most 10 ms median, 50 ms p95)")
+    for found in measure():
+        print(f"{found.case:40}p50 {found.p50:5.1f} ms   p95 {found.p95:5.1f} ms")
+
+
 def merging() -> None:
     """Print how long merging the wishes of many consumers takes."""
     from benchmarks.merging import measure
@@ -118,6 +127,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "pool": pool,
     "dispatch": dispatch,
     "logs": logs,
+    "claim": claim,
     "terraform": terraform,
     "throughput": throughput,
 }

@@ -27,6 +27,14 @@ def text(name: str, default: str = "") -> str:
     return _env.str(name, default="") or default
 
 
+def secret(name: str, *, minimum: int) -> str:
+    """Return a secret, or "" if it is unset; one that could be guessed is refused."""
+    value = text(name).strip()
+    if value and len(value) < minimum:
+        raise ImproperlyConfigured(f"{name} must have at least {minimum} characters.")
+    return value
+
+
 def words(name: str, default: Iterable[str] = ()) -> list[str]:
     """Return a comma-separated variable as a list without blanks."""
     _known.add(name)

@@ -43,7 +43,9 @@ if WEB:
     _database |= {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True, "OPTIONS": _options}
 else:
     # A worker forks, and forked processes cannot share a pool: one lasting connection each.
-    _database |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
+    _database |= {"CONN_MAX_AGE": None}
+# Without it, each connection that a restart of PostgreSQL has broken would fail once.
+_database |= {"CONN_HEALTH_CHECKS": True}
 DATABASES = {"default": _database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -147,6 +149,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "portal.context.maintenance",
             ]
         },
     }
@@ -193,6 +196,7 @@ CONDUCTOR_LEASE_SECONDS = environment.integer("CONDUCTOR_LEASE_SECONDS", 20, min
 CONDUCTOR_APPROVAL_DAYS = environment.integer("CONDUCTOR_APPROVAL_DAYS", 7, minimum=1, maximum=365)
 CONDUCTOR_LOG_DAYS = environment.integer("CONDUCTOR_LOG_DAYS", 30, minimum=1, maximum=3650)
 CONDUCTOR_TERRAFORM = environment.text("CONDUCTOR_TERRAFORM", "terraform")
+CONDUCTOR_METRICS_TOKEN = environment.secret("CONDUCTOR_METRICS_TOKEN", minimum=16)
 environment.leave("CONDUCTOR_TERRAFORM_CONFIG", "CONDUCTOR_FAKE_LEDGER", "CONDUCTOR_SECRETS_DIR")
 environment.leave("CONDUCTOR_SANDBOX", "CONDUCTOR_SANDBOX_PATHS")
 environment.leave("CONDUCTOR_TERRAFORM_HOSTS", "CONDUCTOR_TERRAFORM_MIRROR")

@@ -4,7 +4,16 @@ from django.urls import URLPattern, URLResolver, path
 from django.views.generic import RedirectView
 
 from portal.api.deployments import DeploymentDetailView, DeploymentListView, DeploymentLogView
-from portal.views import approvals, deployments, events, logs
+from portal.views import (
+    approvals,
+    deployments,
+    events,
+    health,
+    logs,
+    metrics,
+    probes,
+    workers,
+)
 
 app_name = "portal"
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -19,6 +28,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("deployments/<int:pk>/steps/<int:step_pk>/log/", logs.step, name="step-log"),
     path("approvals/", approvals.index, name="approvals"),
     path("approvals/<int:pk>/", approvals.decide, name="approval-decide"),
+    path("workers/", workers.index, name="workers"),
+    path("workers/<uuid:pk>/draining/", workers.drain, name="worker-drain"),
+    path("health/", health.index, name="health"),
+    path("healthz", probes.healthz, name="healthz"),
+    path("readyz", probes.readyz, name="readyz"),
+    path("metrics", metrics.metrics, name="metrics"),
     path("api/v1/deployments/", DeploymentListView.as_view(), name="api-deployments"),
     path("api/v1/deployments/<int:pk>/", DeploymentDetailView.as_view(), name="api-deployment"),
     path(

@@ -64,6 +64,7 @@ class ResourceTemplateAdmin(ConductorAdmin[ResourceTemplate]):
         "driver",
         "description",
         "owner_team",
+        "max_concurrent",
         "created_at",
     )
     readonly_fields = ("organisation", "name", "type", "class_name", "driver", "created_at")

@@ -20,6 +20,7 @@ class DeploymentAdmin(LookOnlyAdmin[Deployment]):
         "application",
         "environment",
         "status",
+        "priority",
         "requested_by",
         "created_at",
         "finished_at",

@@ -80,7 +80,15 @@ class ApplicationAdmin(ConductorAdmin[Application]):
 
 @admin.register(Environment)
 class EnvironmentAdmin(ConductorAdmin[Environment]):
-    list_display = ("name", "kind", "organisation", "queue", "protected", "created_at")
+    list_display = (
+        "name",
+        "kind",
+        "organisation",
+        "queue",
+        "max_concurrent",
+        "protected",
+        "created_at",
+    )
     list_filter = ("organisation", "kind", "queue")
     search_fields = ("name",)
     list_select_related = ("organisation",)

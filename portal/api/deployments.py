@@ -129,6 +129,7 @@ def _submit(form: SubmitSerializer, actor: User) -> Deployment:
             environment=environment,
             workloads=data.get("workloads"),
             actor=actor,
+            priority=data["priority"],
         )
     return submit_deployment(
         application=application,
@@ -138,6 +139,7 @@ def _submit(form: SubmitSerializer, actor: User) -> Deployment:
         commit=data["commit"],
         upgrade=data["upgrade"],
         shrink=data["shrink"],
+        priority=data["priority"],
     )
 
 

@@ -9,6 +9,7 @@ from rest_framework import serializers
 from portal.log_file import FORMATS
 from provisioning.models import Approval, Deployment, DeploymentKind, Step
 from provisioning.services.deployments import wishes_not_met
+from provisioning.services.deployments.priority import PriorityError, parse_priority
 
 FILES_LIMIT = 200
 TEXT_LIMIT = 2_000_000
@@ -50,6 +51,14 @@ class SubmitSerializer(StrictSerializer):
     upgrade = serializers.BooleanField(default=False)
     shrink = serializers.BooleanField(default=False)
     commit = serializers.CharField(default="", allow_blank=True, max_length=100)
+    priority = serializers.CharField(default="normal")
+
+    def validate_priority(self, given: str) -> int:
+        """Read a name or a number."""
+        try:
+            return parse_priority(given)
+        except PriorityError as error:
+            raise serializers.ValidationError(str(error)) from error
 
     def validate_files(self, files: list[dict[str, str]]) -> list[dict[str, str]]:
         """Refuse more files than one application can sensibly have."""
@@ -165,6 +174,7 @@ class DeploymentSummarySerializer(serializers.ModelSerializer[Deployment]):
             "requested_by",
             "commit",
             "upgrade",
+            "priority",
             "created_at",
             "started_at",
             "finished_at",

@@ -14,9 +14,11 @@ from django.core.management.base import CommandParser
 from portal.management.base import ConductorCommand, UsageError, named
 from portal.management.plan_text import PlanJson, plan_lines
 from portal.management.progress import NEEDS_SOMEBODY, follow, goes_on, outcome
-from provisioning.models import Application, Deployment, DeploymentStatus, Environment
+from provisioning.models import Application, Deployment, Environment
+from provisioning.models.deployments import NOT_STARTED_STATUSES
 from provisioning.planning.plan import Plan
 from provisioning.services.deployments import wishes_not_met
+from provisioning.services.deployments.priority import PriorityError, parse_priority
 
 STANDARD_INPUT = "-"
 
@@ -55,6 +57,21 @@ class DeployingCommand(ConductorCommand):
             action="store_true",
             help="let shared resources shrink to what is still asked for, where that is proposed",
         )
+
+    def add_priority(self, parser: CommandParser) -> None:
+        """Add `--priority`; `self.priority(options["priority"])` reads it."""
+        parser.add_argument(
+            "--priority",
+            default="normal",
+            help="low, normal (the default), high, or a whole number; more than normal is for owners",
+        )
+
+    def priority(self, text: str) -> int:
+        """Return a priority; raise UsageError."""
+        try:
+            return parse_priority(text)
+        except PriorityError as error:
+            raise UsageError(str(error)) from error
 
     def add_wait(self, parser: CommandParser) -> None:
         """Add `--wait` and `--timeout`."""
@@ -137,7 +154,7 @@ class DeployingCommand(ConductorCommand):
             self.stdout.write(
                 f"Deployment {deployment.pk} is {deployment.get_status_display().lower()}."
             )
-            if deployment.status == DeploymentStatus.PENDING_APPROVAL and not options["wait"]:
+            if deployment.status in NOT_STARTED_STATUSES and not options["wait"]:
                 self.stdout.write(deployment.status_reason)
         if options["wait"]:
             self.watch(deployment, options)

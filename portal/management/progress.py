@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 
 from django.utils import timezone
 
@@ -12,11 +11,11 @@ from portal.management.plan_text import Paint, plain
 from provisioning.exceptions import ConductorError
 from provisioning.models import Deployment, DeploymentStatus, LogChunk, Step, StepStatus, Worker
 from provisioning.models.deployments import TERMINAL_STATUSES
+from provisioning.services.figures.now import SILENCE
 from provisioning.snapshot.view import View
 
 LOOK_SECONDS = 0.1
 PATIENCE_SECONDS = 5.0
-WORKER_SILENCE = timedelta(seconds=30)
 LOG_LINES = 8
 NEEDS_SOMEBODY = (DeploymentStatus.PENDING_CONFIRMATION,)
 
@@ -140,6 +139,8 @@ def _remarks(deployment: Deployment, seen: dict[int, str], waited: float) -> Ite
     elif deployment.status == DeploymentStatus.PENDING_APPROVAL:
         yield deployment.status_reason
         yield f"They answer with: manage.py approvals list --as OWNER (deployment {deployment.pk})"
+    elif deployment.status == DeploymentStatus.RUNNING and deployment.status_reason:
+        yield deployment.status_reason
     elif waited > PATIENCE_SECONDS and not seen:
         waiting_for = set(
             deployment.steps.filter(status=StepStatus.PENDING).values_list("queue", flat=True)
@@ -150,7 +151,7 @@ def _remarks(deployment: Deployment, seen: dict[int, str], waited: float) -> Ite
 
 def live_queues() -> set[str]:
     """Return the queues that some worker which was seen lately takes."""
-    live = Worker.objects.filter(stopped_at=None, last_seen_at__gt=timezone.now() - WORKER_SILENCE)
+    live = Worker.objects.filter(stopped_at=None, last_seen_at__gt=timezone.now() - SILENCE)
     return {queue for queues in live.values_list("queues", flat=True) for queue in queues}
 
 

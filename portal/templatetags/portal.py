@@ -9,6 +9,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from provisioning.models import Resource, ResourceOutput, Step
+from provisioning.services.deployments.priority import priority_name
 from provisioning.services.outputs import MASK
 
 register = template.Library()
@@ -30,6 +31,11 @@ TONES = {
     "cancelling": "busy",
     "update": "busy",
     "recheck": "busy",
+    "alive": "good",
+    "draining": "busy",
+    "dead": "bad",
+    "ok": "good",
+    "firing": "bad",
     "pending_approval": "asks",
     "approved": "good",
     "pending_confirmation": "asks",
@@ -66,6 +72,12 @@ def took(thing: Step) -> str:
         return ""
     seconds = (end - start).total_seconds()
     return f"{seconds:.1f} s" if seconds < 60 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+@register.filter
+def priority(number: int) -> str:
+    """Write a priority by its name, if it has one."""
+    return priority_name(number)
 
 
 @register.filter

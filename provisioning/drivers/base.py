@@ -143,8 +143,11 @@ class Run(Protocol):
     def load_state(self) -> bytes | None:
         """Return the resource's last stored state."""
 
-    def ship_state(self, state: bytes) -> None:
-        """Store a new version of the state; raise LeaseLostError when the step is another's now."""
+    def ship_state(self, state: bytes, *, written_at: float | None = None) -> None:
+        """Store a new version of the state; raise LeaseLostError when the step is another's now.
+
+        `written_at` is when the tool wrote it, by this host's clock.
+        """
 
     def mask(self, value: str) -> None:
         """Keep a secret out of every log line from now on."""

@@ -22,6 +22,8 @@ from provisioning.models.deployments import (
     StepAction,
     StepStatus,
 )
+from provisioning.models.figures import Figure
+from provisioning.models.maintenance import MaintenanceMode
 from provisioning.models.organisation import (
     Application,
     Environment,
@@ -64,8 +66,10 @@ __all__ = [
     "DeploymentStatus",
     "Environment",
     "EnvironmentKind",
+    "Figure",
     "Grant",
     "LogChunk",
+    "MaintenanceMode",
     "Membership",
     "Organisation",
     "Resource",

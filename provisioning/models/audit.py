@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from django.db import models
+from django.db.models import Q
+
+DATABASE_LOST = "worker.database_lost"
+"""The action of a worker that could not reach the database for a while."""
 
 
 class AuditEvent(models.Model):
@@ -26,6 +30,7 @@ class AuditEvent(models.Model):
         indexes = [
             models.Index(fields=["subject_type", "subject_id"], name="audit_subject_idx"),
             models.Index(fields=["deployment_id"], name="audit_deployment_idx"),
+            models.Index(fields=["at"], condition=Q(action=DATABASE_LOST), name="audit_outage_idx"),
         ]
 
     def __str__(self) -> str:

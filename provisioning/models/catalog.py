@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
 
@@ -48,12 +49,22 @@ class ResourceTemplate(models.Model):
     class_name = models.CharField("class", max_length=63, default="default")
     driver = models.CharField(max_length=50)
     description = models.TextField(blank=True)
+    max_concurrent = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="How many steps run on its resources at once; blank: as many as workers take.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
                 fields=["organisation", "name"], name="resource_template_name_unique"
+            ),
+            models.CheckConstraint(
+                condition=Q(max_concurrent=None) | Q(max_concurrent__gte=1),
+                name="resource_template_max_concurrent_positive",
             ),
         ]
 

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 
 from provisioning.models.organisation import Application, Environment, Team
 from provisioning.models.resources import Resource
@@ -90,6 +91,9 @@ class StepStatus(models.TextChoices):
     CANCELLED = "cancelled", "Cancelled"
 
 
+PRIORITY_LIMIT = 100
+"""A deployment's priority is between minus this and this."""
+
 UNFINISHED_STEP_STATUSES = [StepStatus.PENDING, StepStatus.RUNNING, StepStatus.RECOVERING]
 
 
@@ -136,6 +140,9 @@ class Deployment(models.Model):
         default=False, help_text="Let parameters shrink whose template only proposes it."
     )
     commit = models.CharField(max_length=100, blank=True)
+    priority = models.IntegerField(
+        default=0, help_text="Steps of deployments with a higher one are taken first."
+    )
     resource = models.ForeignKey(
         Resource,
         models.SET_NULL,
@@ -203,6 +210,10 @@ class Deployment(models.Model):
                 condition=Q(ensures=False) | Q(kind=DeploymentKind.MAINTENANCE),
                 name="deployment_ensures_in_maintenance",
             ),
+            models.CheckConstraint(
+                condition=Q(priority__gte=-PRIORITY_LIMIT, priority__lte=PRIORITY_LIMIT),
+                name="deployment_priority_valid",
+            ),
         ]
         indexes = [
             models.Index(
@@ -213,10 +224,29 @@ class Deployment(models.Model):
                 condition=Q(status=DeploymentStatus.WAITING),
                 name="deployment_waiting_idx",
             ),
+            models.Index(
+                fields=["status", "started_at"],
+                condition=Q(status__in=[*NOT_STARTED_STATUSES, *STARTED_STATUSES]),
+                name="deployment_unfinished_idx",
+            ),
+            models.Index(
+                fields=["finished_at"],
+                condition=Q(finished_at__isnull=False),
+                name="deployment_finished_idx",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.pk}"
+
+
+class StepQuerySet(models.QuerySet["Step"]):
+    """Steps, chosen by what becomes of them."""
+
+    def held(self) -> Self:
+        """Keep those whose tool may run: workers have them, or one lost them a moment ago."""
+        lost = Q(status=StepStatus.PENDING, lease_until__gt=Now())
+        return self.filter(Q(status__in=[StepStatus.RUNNING, StepStatus.RECOVERING]) | lost)
 
 
 class Step(models.Model):
@@ -258,6 +288,8 @@ class Step(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
+    objects = StepQuerySet.as_manager()
+
     class Meta:
         constraints = [
             models.UniqueConstraint(
@@ -290,6 +322,17 @@ class Step(models.Model):
                 fields=["lease_until"],
                 condition=Q(status__in=[StepStatus.RUNNING, StepStatus.RECOVERING]),
                 name="step_lease_idx",
+            ),
+            models.Index(
+                fields=["lease_until"],
+                condition=Q(status=StepStatus.PENDING, lease_until__isnull=False),
+                name="step_lost_idx",
+            ),
+            models.Index(
+                "queue",
+                models.F("started_at").desc(),
+                condition=Q(started_at__isnull=False),
+                name="step_started_idx",
             ),
         ]
 

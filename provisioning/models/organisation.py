@@ -7,7 +7,7 @@ from typing import Self
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.core.validators import RegexValidator
+from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
 
@@ -138,6 +138,12 @@ class Environment(models.Model):
     protected = models.BooleanField(
         default=False, help_text="Each deployment to it has to be approved."
     )
+    max_concurrent = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="How many steps run on its resources at once; blank: as many as workers take.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -147,6 +153,10 @@ class Environment(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(kind__in=EnvironmentKind.values), name="environment_kind_valid"
+            ),
+            models.CheckConstraint(
+                condition=Q(max_concurrent=None) | Q(max_concurrent__gte=1),
+                name="environment_max_concurrent_positive",
             ),
         ]
 

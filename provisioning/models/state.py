@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
+from django.db.models import Q
 
 from provisioning.models.resources import Resource
 
@@ -20,11 +21,21 @@ class StateVersion(models.Model):
     size = models.PositiveIntegerField(help_text="Bytes before encryption.")
     digest = models.CharField(max_length=64, help_text="Keyed MAC of the clear bytes.")
     created_at = models.DateTimeField(auto_now_add=True)
+    lag_ms = models.PositiveIntegerField(
+        null=True, help_text="How long after the tool had written it, it was stored here."
+    )
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
                 fields=["resource", "number"], name="state_version_number_unique"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["created_at"],
+                condition=Q(lag_ms__isnull=False),
+                name="state_version_lag_idx",
             ),
         ]
 

@@ -19,6 +19,9 @@ class Worker(models.Model):
     sandbox = models.CharField(
         max_length=30, blank=True, help_text="In what its tools are shut off from the host."
     )
+    draining = models.BooleanField(
+        default=False, help_text="It ends what it runs, and takes nothing."
+    )
     started_at = models.DateTimeField(auto_now_add=True)
     last_seen_at = models.DateTimeField()
     stopped_at = models.DateTimeField(null=True, blank=True)

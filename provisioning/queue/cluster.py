@@ -17,7 +17,7 @@ import math
 import os
 import time
 import uuid
-from collections.abc import MutableSequence
+from collections.abc import Callable, MutableSequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from multiprocessing.sharedctypes import RawArray, RawValue
@@ -33,7 +33,7 @@ from django_q.signing import BadSignature, SignedPackage
 from django_q.worker import worker
 
 from provisioning.exceptions import ConductorError
-from provisioning.queue.broker import NotifyBroker
+from provisioning.queue.broker import LOOK_AGAIN, NotifyBroker
 from provisioning.queue.lifeline import Lifeline
 
 logger = logging.getLogger(__name__)
@@ -121,8 +121,16 @@ class _Absent:
 class _Claims:
     """Stand in for the task queue: a worker that asks for a task claims a row in the database."""
 
-    def __init__(self, broker: NotifyBroker, pulse: Pulse, leash: Lifeline, place: int = 0) -> None:
+    def __init__(
+        self,
+        broker: NotifyBroker,
+        pulse: Pulse,
+        leash: Lifeline,
+        paused: Callable[[], bool],
+        place: int = 0,
+    ) -> None:
         self._broker, self._pulse, self._leash, self._place = broker, pulse, leash, place
+        self._paused = paused
         self._worker_pid = 0
 
     def get(self) -> dict[str, Any] | str:
@@ -131,12 +139,21 @@ class _Claims:
             self._settle_in()
         while not self._leash.is_set():
             self._pulse.beat(self._place)
+            if self._is_paused():
+                self._leash.wait(LOOK_AGAIN)
+                continue
             for row, payload in self._broker.dequeue() or ():
                 task = self._open(row, payload)
                 if task is not None:
                     self._pulse.busy(self._place)
                     return task
         return _STOP
+
+    def _is_paused(self) -> bool:
+        try:
+            return self._paused()
+        except (db.Error, psycopg.Error, OSError):
+            return False  # what claims a row then says that the database cannot be reached
 
     def _settle_in(self) -> None:
         """Make this freshly forked process a worker that ends after its task when it is signalled."""
@@ -222,7 +239,12 @@ class ClaimingSentinel(Sentinel):  # type: ignore[misc]  # django-q2 has no type
     """Keep one queue's workers running until the lifeline is cut."""
 
     def __init__(
-        self, broker: NotifyBroker, processes: int, lifeline: Lifeline, pulse: Pulse
+        self,
+        broker: NotifyBroker,
+        processes: int,
+        lifeline: Lifeline,
+        pulse: Pulse,
+        paused: Callable[[], bool],
     ) -> None:
         super().__init__(
             stop_event=_StopEvent(lifeline, pulse),
@@ -233,9 +255,9 @@ class ClaimingSentinel(Sentinel):  # type: ignore[misc]  # django-q2 has no type
             start=False,
         )
         self.pool_size = processes
-        self._pulse, self._leash = pulse, Lifeline()
+        self._pulse, self._leash, self._paused = pulse, Lifeline(), paused
         self.event_out = Event()
-        self.task_queue = _Claims(broker, pulse, self._leash)
+        self.task_queue = _Claims(broker, pulse, self._leash, paused)
         self.result_queue = _Results(broker)
 
     def spawn_pusher(self) -> _Absent:
@@ -248,7 +270,7 @@ class ClaimingSentinel(Sentinel):  # type: ignore[misc]  # django-q2 has no type
         taken = {process.place for process in self.pool}
         place = next(free for free in range(1, self.pool_size + 1) if free not in taken)
         self._pulse.beat(place)
-        claims = _Claims(self.broker, self._pulse, self._leash, place)
+        claims = _Claims(self.broker, self._pulse, self._leash, self._paused, place)
         process = self.spawn_process(worker, claims, _Results(self.broker), _Timer(), _NO_TIMEOUT)
         process.place = place
 
@@ -263,11 +285,16 @@ class ClaimingSentinel(Sentinel):  # type: ignore[misc]  # django-q2 has no type
         super().reincarnate(process)
 
 
-def run_cluster(queue: str, processes: int, lifeline: Lifeline, pulse: Pulse) -> None:
-    """Run a queue's cluster in this process, a child made for it, until the lifeline is cut."""
+def run_cluster(
+    queue: str, processes: int, lifeline: Lifeline, pulse: Pulse, paused: Callable[[], bool]
+) -> None:
+    """Run a queue's cluster in this process, a child made for it, until the lifeline is cut.
+
+    While `paused` says so, its idle processes claim no row.
+    """
     logging.getLogger("django-q").disabled = True  # what matters of it is logged here
     lifeline.adopt()
     Conf.CLUSTER_NAME = queue  # the scheduler's: Q_CLUSTER_NAME is read only at import
-    sentinel = ClaimingSentinel(NotifyBroker(queue), processes, lifeline, pulse)
+    sentinel = ClaimingSentinel(NotifyBroker(queue), processes, lifeline, pulse, paused)
     lifeline.let_go_on_signals()
     sentinel.start()

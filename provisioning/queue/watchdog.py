@@ -125,11 +125,11 @@ class Part:
         return self.process is None
 
 
-def cluster(queue: str, processes: int) -> Part:
-    """Return the part that works on one queue."""
+def cluster(queue: str, processes: int, *, paused: Callable[[], bool]) -> Part:
+    """Return the part that works on one queue, and takes nothing new while `paused` says so."""
 
     def run(lifeline: Lifeline, pulse: Pulse) -> None:
-        run_cluster(queue, processes, lifeline, pulse)
+        run_cluster(queue, processes, lifeline, pulse, paused)
 
     return Part(f"The cluster of queue {queue}", run, processes)
 

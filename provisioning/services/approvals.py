@@ -21,13 +21,12 @@ from provisioning.models import (
     DeploymentStatus,
     Membership,
     Role,
-    Team,
 )
 from provisioning.services import transitions
 from provisioning.services.deployments.questions import withdraw_questions
 from provisioning.services.deployments.start import replan
 from provisioning.services.locks import lock_environment
-from provisioning.services.people import NotAllowedError
+from provisioning.services.people import NotAllowedError, owns
 
 
 class AlreadyDecidedError(ConductorError):
@@ -36,13 +35,6 @@ class AlreadyDecidedError(ConductorError):
 
 class CommentMissingError(ConductorError):
     """Ask for the reason that a refusal needs."""
-
-
-def owns(user: User, team: Team) -> bool:
-    """Tell whether a person decides about a team's resources: its owners and staff do."""
-    return user.is_active and (
-        user.is_staff or Membership.objects.filter(team=team, user=user, role=Role.OWNER).exists()
-    )
 
 
 def may_decide(user: User, approval: Approval) -> bool:

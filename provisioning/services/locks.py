@@ -1,8 +1,8 @@
 """The advisory locks under which decisions are made, taken before any row lock.
 
 The order is: platform, organisations by id, environment, Deployment, Resource by id, Step by id,
-Consumer. A claim locks one Step only; the end of a step locks its Resource, then Steps. Whoever keeps
-to it cannot deadlock. Row locks are `no_key`, so that rows which merely refer to a locked one can be
+Consumer. A claim locks one Step only, then the limits of its environment and of its template; the end
+of a step locks its Resource, then Steps. Whoever keeps to it cannot deadlock. Row locks are `no_key`, so that rows which merely refer to a locked one can be
 inserted.
 
 Whoever decides in one environment alone shares its organisation with others who do. A decision that
@@ -16,7 +16,14 @@ import hashlib
 
 from django.db import connection, transaction
 
-from provisioning.models import Deployment, DeploymentStatus, Environment, Resource, Scope
+from provisioning.models import (
+    Deployment,
+    DeploymentStatus,
+    Environment,
+    Resource,
+    ResourceTemplate,
+    Scope,
+)
 from provisioning.models.resources import LIVE_RESOURCE_STATES
 from provisioning.score.workload import widest
 from provisioning.snapshot.reach import crossings
@@ -70,6 +77,13 @@ def _lock(environment: Environment, alone: frozenset[int]) -> None:
         for each in sorted(alone):
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_number("organisation", each)])
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_number("environment", environment.pk)])
+
+
+def lock_limit(limited: Environment | ResourceTemplate) -> None:
+    """Hold the right to count what runs in an environment, or of a template, likewise."""
+    kind = f"limit of {limited._meta.model_name}"
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_number(kind, limited.pk)])
 
 
 def _number(kind: str, id_: int) -> int:

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from django.contrib.auth.models import User
 
 from provisioning.exceptions import ConductorError
+from provisioning.models import Membership, Role, Team
 
 SYSTEM_USERNAME = "conductor"
 
@@ -39,6 +40,13 @@ def user_named(name: str) -> User:
     close = get_close_matches(name, known, n=1)
     hint = f"Did you mean {close[0]}?" if close else "Create one with manage.py createsuperuser."
     raise UnknownUserError(f"There is no active user {name}. {hint}")
+
+
+def owns(user: User, team: Team) -> bool:
+    """Tell whether a person decides about a team's resources: its owners and staff do."""
+    return user.is_active and (
+        user.is_staff or Membership.objects.filter(team=team, user=user, role=Role.OWNER).exists()
+    )
 
 
 def require_staff(actor: User, action: str) -> None:

@@ -24,10 +24,9 @@ from provisioning.models import (
 )
 from provisioning.models.resources import LIVE_RESOURCE_STATES
 from provisioning.services import transitions
-from provisioning.services.approvals import owns
 from provisioning.services.audit import record
 from provisioning.services.locks import lock_environment
-from provisioning.services.people import NotAllowedError
+from provisioning.services.people import NotAllowedError, owns
 from provisioning.services.resources.parts import (
     hand_parts_over,
     parts_of,

@@ -16,7 +16,9 @@ from django.db.models.functions import Now
 
 from provisioning.drivers import driver_names, get_driver
 from provisioning.drivers.sandbox import find_sandbox
+from provisioning.models.audit import DATABASE_LOST
 from provisioning.models.workers import Worker
+from provisioning.services.audit import record
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,11 @@ def is_alive(process: str) -> bool:
         return str(found.create_time()) == began and found.status() != psutil.STATUS_ZOMBIE
     except (ValueError, psutil.Error):
         return False
+
+
+def is_draining() -> bool:
+    """Tell whether somebody has asked this process's worker command to take nothing new."""
+    return _current is not None and Worker.objects.filter(id=_current, draining=True).exists()
 
 
 class Heartbeat:
@@ -80,6 +87,17 @@ class Heartbeat:
     def beat(self) -> None:
         """Say that the worker lives; a row that was removed or ended meanwhile is stored again."""
         Worker.objects.update_or_create(id=self.id, defaults={**self._said, "last_seen_at": Now()})
+
+    def tell_outage(self, seconds: float) -> None:
+        """Tell the audit trail, which `/metrics` counts, that the database could not be reached."""
+        record(
+            actor=None,
+            action=DATABASE_LOST,
+            subject_type="worker",
+            subject_id=self.id,
+            subject=f"{self._said['host']}:{self._said['pid']}",
+            reason=f"It lost the database, and could reach it again {seconds:.0f} s later.",
+        )
 
     def stop(self) -> None:
         """Say that the worker has ended."""

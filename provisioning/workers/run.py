@@ -24,6 +24,7 @@ from provisioning.workers.masking import Mask
 T = TypeVar("T")
 
 STATE_VERSIONS_KEPT = 10
+MOST_LAG = 2_147_483_647
 _AGAIN_SECONDS = 0.2
 PASSED_ON = (
     "PATH", "LANG", "LC_ALL", "TZ", "TMPDIR",
@@ -35,11 +36,11 @@ FOR_DRIVERS = "CONDUCTOR_DRIVER_ENV_"
 
 _SHIP_SQL = """
 INSERT INTO provisioning_stateversion
-    (resource_id, number, step_id, attempt, data, size, digest, created_at)
+    (resource_id, number, step_id, attempt, data, size, digest, lag_ms, created_at)
 SELECT step.resource_id,
        COALESCE((SELECT max(number) FROM provisioning_stateversion
                  WHERE resource_id = step.resource_id), 0) + 1,
-       step.id, step.attempt, %s, %s, %s, clock_timestamp()
+       step.id, step.attempt, %s, %s, %s, %s, clock_timestamp()
 FROM provisioning_step step
 WHERE step.id = %s AND step.attempt = %s AND step.status = %s
 FOR SHARE OF step
@@ -135,13 +136,16 @@ class StepRun:
         newest = self.persist(lambda: versions.order_by("-number").first())
         return decrypt_bytes(bytes(newest.data)) if newest else None
 
-    def ship_state(self, state: bytes) -> None:
+    def ship_state(self, state: bytes, *, written_at: float | None = None) -> None:
         """Store a new version of the state, encrypted; raise LeaseLostError if the step is not ours."""
-        self.persist(lambda: self._ship(state))
+        self.persist(lambda: self._ship(state, written_at))
 
-    def _ship(self, state: bytes) -> None:
+    def _ship(self, state: bytes, written_at: float | None) -> None:
+        lag = None
+        if written_at is not None:
+            lag = min(max(0, round((time.time() - written_at) * 1000)), MOST_LAG)
         values: list[Any] = [
-            encrypt_bytes(state), len(state), mac_bytes(state),
+            encrypt_bytes(state), len(state), mac_bytes(state), lag,
             self.step, self.attempt, StepStatus.RUNNING,
         ]  # fmt: skip
         with connection.cursor() as cursor:

@@ -18,10 +18,7 @@ from provisioning.models import Deployment, DeploymentStatus, Step, StepStatus
 from provisioning.models.deployments import STARTED_STATUSES, UNFINISHED_STEP_STATUSES
 from provisioning.queue import doorbell
 from provisioning.services import transitions
-from provisioning.services.approvals import expire_approvals
 from provisioning.services.deployments import end, finish
-from provisioning.services.pools import expire_claims, fill_pools
-from provisioning.services.resources.destroy import destroy_unused
 from provisioning.workers.heartbeat import is_alive
 from provisioning.workers.run import work_folder
 from provisioning.workers.tasks import is_anything_ready
@@ -34,18 +31,11 @@ GRACE = timedelta(seconds=30)
 
 
 def sweep() -> None:
-    """Free steps whose worker is gone, move deployments that were left, destroy what is unused.
-
-    Pools are filled, and their overdue claims ended. Approvals that nobody answered expire. The queues in which anything is ready are rung.
-    """
+    """Free steps whose worker is gone, move deployments that were left, ring for what is ready."""
     for pk in _lost_steps():
         _free(pk)
-    expire_approvals()
     for pk in _left_deployments():
         end.advance(pk)
-    expire_claims()
-    fill_pools()
-    destroy_unused()
     pending = Step.objects.filter(
         status=StepStatus.PENDING, deployment__status=DeploymentStatus.RUNNING
     )

@@ -13,7 +13,8 @@ from provisioning.queue import doorbell
 from provisioning.queue.lifeline import draining
 from provisioning.services import transitions
 from provisioning.services.deployments import end
-from provisioning.workers.heartbeat import current_worker_id, this_process
+from provisioning.services.locks import lock_limit
+from provisioning.workers.heartbeat import current_worker_id, is_draining, this_process
 from provisioning.workers.lease import lease_time
 from provisioning.workers.runner import run_step
 
@@ -21,13 +22,70 @@ LONGEST_SECONDS = 600.0
 """After so long a worker process returns to the queue, so that it can be renewed."""
 
 ONE_AT_A_TIME = "step_one_at_a_time"
+LATELY = 100
+"""Of how many last begun steps it is remembered whose turn it was."""
 
-# A step that was lost stays with its host for a while: only there its tool may still run.
-_READY = """
-FROM provisioning_step step JOIN provisioning_deployment deployment ON deployment.id = step.deployment_id
-WHERE step.queue = %s AND step.status = 'pending' AND deployment.status = 'running'
-  AND (step.lease_until IS NULL OR step.lease_until <= clock_timestamp() OR step.worker_id IS NULL
-      OR EXISTS (SELECT 1 FROM provisioning_worker worker WHERE worker.id = step.worker_id AND worker.host = %s))
+_ASKED = """
+provisioning_deployment deployment
+LEFT JOIN provisioning_application application ON application.id = deployment.application_id
+"""
+_TEAM = """
+COALESCE(application.team_id,
+    (SELECT owner_team_id FROM provisioning_resourcepool WHERE id = deployment.pool_id),
+    (SELECT owner_team_id FROM provisioning_resource WHERE id = deployment.resource_id))
+"""
+"""On whose behalf a deployment is: maintenance is its owner's."""
+
+_HELD = f"""
+lost AS MATERIALIZED (
+    SELECT step.id, step.deployment_id, step.resource_id, step.queue, worker.host
+    FROM provisioning_step step
+    LEFT JOIN provisioning_worker worker ON worker.id = step.worker_id
+    WHERE step.status = 'pending' AND step.lease_until > statement_timestamp()
+),
+held AS MATERIALIZED (
+    SELECT step.queue, resource.environment_id, version.template_id, {_TEAM} AS team_id
+    FROM (
+        SELECT deployment_id, resource_id, queue FROM provisioning_step
+        WHERE status IN ('running', 'recovering')
+        UNION ALL
+        SELECT deployment_id, resource_id, queue FROM lost
+    ) step
+    JOIN provisioning_resource resource ON resource.id = step.resource_id
+    JOIN provisioning_resourcetemplateversion version ON version.id = resource.template_version_id
+    JOIN ({_ASKED}) ON deployment.id = step.deployment_id
+),
+closed_environment AS MATERIALIZED (
+    SELECT environment_id AS id FROM provisioning_maintenancemode WHERE environment_id IS NOT NULL
+    UNION ALL
+    SELECT environment.id FROM provisioning_environment environment
+    WHERE environment.max_concurrent <= (
+        SELECT count(*) FROM held WHERE held.environment_id = environment.id)
+),
+closed_template AS MATERIALIZED (
+    SELECT template.id FROM provisioning_resourcetemplate template
+    WHERE template.max_concurrent <= (
+        SELECT count(*) FROM held WHERE held.template_id = template.id)
+)
+"""  # noqa: S608 - constant text, as below
+"""Which steps' tools may run, and where nothing may begin: in maintenance, or at a limit.
+
+A step that was lost stays with its host for a while: only there its tool may still run. It keeps its
+place, and is taken first and also where nothing new may begin, lest its tool has to be stopped.
+"""
+
+_OPEN = "NOT EXISTS (SELECT 1 FROM provisioning_maintenancemode WHERE environment_id IS NULL)"
+_READY = f"""
+FROM provisioning_step step
+JOIN provisioning_resource resource ON resource.id = step.resource_id
+JOIN provisioning_resourcetemplateversion version ON version.id = resource.template_version_id
+LEFT JOIN lost ON lost.id = step.id
+WHERE step.deployment_id = candidate.id AND step.queue = %(queue)s AND step.status = 'pending'
+  AND (lost.id IS NULL OR lost.host IS NULL OR lost.host = %(host)s)
+  AND (lost.id IS NOT NULL OR (
+      {_OPEN}
+      AND NOT EXISTS (SELECT 1 FROM closed_environment WHERE id = resource.environment_id)
+      AND NOT EXISTS (SELECT 1 FROM closed_template WHERE id = version.template_id)))
   AND NOT EXISTS (
       SELECT 1 FROM provisioning_step_needs link JOIN provisioning_step needed
           ON needed.id = link.to_step_id
@@ -35,13 +93,57 @@ WHERE step.queue = %s AND step.status = 'pending' AND deployment.status = 'runni
   AND NOT EXISTS (
       SELECT 1 FROM provisioning_step busy
       WHERE busy.resource_id = step.resource_id AND busy.status IN ('running', 'recovering'))
-"""
+"""  # noqa: S608
 _NEXT_SQL = f"""
-SELECT step.id {_READY}
-ORDER BY step.deployment_id, step.position
-FOR UPDATE OF step SKIP LOCKED LIMIT 1
-"""
-_ANY_SQL = f"SELECT EXISTS (SELECT 1 {_READY})"
+WITH {_HELD},
+team_held AS MATERIALIZED (
+    SELECT team_id, count(*) AS steps FROM held WHERE queue = %(queue)s GROUP BY team_id
+),
+team_served AS MATERIALIZED (
+    SELECT {_TEAM} AS team_id, max(lately.started_at) AS at
+    FROM (
+        SELECT deployment_id, started_at FROM provisioning_step
+        WHERE queue = %(queue)s AND started_at IS NOT NULL
+        ORDER BY started_at DESC LIMIT {LATELY}
+    ) lately
+    JOIN ({_ASKED}) ON deployment.id = lately.deployment_id
+    GROUP BY 1
+)
+SELECT ready.id
+FROM (
+    SELECT deployment.id FROM {_ASKED}
+    LEFT JOIN team_held ON team_held.team_id = {_TEAM}
+    LEFT JOIN team_served ON team_served.team_id = {_TEAM}
+    WHERE deployment.status = 'running'
+      AND ({_OPEN} OR deployment.id IN (SELECT deployment_id FROM lost))
+      AND NOT EXISTS (SELECT 1 FROM provisioning_worker WHERE id = %(worker)s AND draining)
+    ORDER BY deployment.id IN (SELECT deployment_id FROM lost WHERE host = %(host)s) DESC,
+             deployment.priority DESC, COALESCE(team_held.steps, 0),
+             team_served.at NULLS FIRST, deployment.id
+    OFFSET 0  -- keeps this a query of its own: its order is the order of the claim
+) candidate
+CROSS JOIN LATERAL (
+    SELECT step.id {_READY}
+    ORDER BY lost.id, step.position
+    FOR UPDATE OF step SKIP LOCKED LIMIT 1
+) ready
+LIMIT 1
+"""  # noqa: S608
+_ANY_SQL = f"""
+WITH {_HELD}
+SELECT EXISTS (
+    SELECT 1 FROM (
+        SELECT id FROM provisioning_deployment
+        WHERE status = 'running' AND ({_OPEN} OR id IN (SELECT deployment_id FROM lost))
+        OFFSET 0
+    ) candidate
+    CROSS JOIN LATERAL (SELECT 1 {_READY} LIMIT 1) ready
+)
+"""  # noqa: S608
+
+
+class _NoPlaceError(Exception):
+    """Another claim has taken the last place of a limited environment or template."""
 
 
 def work(queue: str) -> None:
@@ -50,6 +152,8 @@ def work(queue: str) -> None:
     while time.monotonic() < until and not draining():
         step = claim(queue)
         if step is None:
+            if is_draining():  # the doorbell was for others
+                break
             return
         if not run_step(step):
             # This process may be the one at fault: another one goes on in its place.
@@ -62,7 +166,10 @@ def work(queue: str) -> None:
 def claim(queue: str) -> Step | None:
     """Take the next ready step of a queue, or return None if there is none.
 
-    If more are ready, another worker is woken for them.
+    The next is one that was lost on this host; else of the highest priority; then of the team for
+    which the fewest steps run, and whose last turn is the longest ago; then of the oldest deployment.
+    Nothing new is taken in maintenance mode, by a draining worker, or beyond the limit of the
+    environment or the template of its resource. If more are ready, another worker is woken.
     """
     while True:
         try:
@@ -70,7 +177,10 @@ def claim(queue: str) -> Step | None:
                 step = _next(queue)
                 if step is None:
                     return None
+                _hold_place(step)
                 _take(step)
+        except _NoPlaceError:
+            continue
         except IntegrityError as error:
             if ONE_AT_A_TIME not in str(error):
                 raise
@@ -83,19 +193,40 @@ def claim(queue: str) -> Step | None:
 def is_anything_ready(queue: str) -> bool:
     """Tell whether a step of the queue could run now."""
     with connection.cursor() as cursor:
-        cursor.execute(_ANY_SQL, [queue, socket.gethostname()])
+        cursor.execute(_ANY_SQL, {"queue": queue, "host": socket.gethostname()})
         return bool(cursor.fetchone()[0])
 
 
 def _next(queue: str) -> Step | None:
     with connection.cursor() as cursor:
-        cursor.execute(_NEXT_SQL, [queue, socket.gethostname()])
+        values = {"queue": queue, "host": socket.gethostname(), "worker": current_worker_id()}
+        cursor.execute(_NEXT_SQL, values)
         row = cursor.fetchone()
     if row is None:
         return None
-    return Step.objects.select_related("resource__template_version__template", "deployment").get(
-        pk=row[0]
+    return (
+        Step.objects.select_related(
+            "deployment", "resource__environment", "resource__template_version__template"
+        )
+        .defer("resource__template_version__archive")
+        .get(pk=row[0])
     )
+
+
+def _hold_place(step: Step) -> None:
+    """Count again where there is a limit, while nobody else can take the place; raise _NoPlaceError."""
+    held = Step.objects.held()
+    environment, template = step.resource.environment, step.resource.template_version.template
+    for limited, same in (
+        (environment, held.filter(resource__environment=environment)),
+        (template, held.filter(resource__template_version__template=template)),
+    ):
+        if limited.max_concurrent is None:
+            continue
+        lock_limit(limited)
+        keeps_its_place = same.filter(pk=step.pk).exists()  # it was lost a moment ago
+        if same.count() >= limited.max_concurrent and not keeps_its_place:
+            raise _NoPlaceError
 
 
 def _take(step: Step) -> None:

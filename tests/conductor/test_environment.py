@@ -139,6 +139,16 @@ def test_misspelt_variable_is_named_with_the_likely_one(monkeypatch: pytest.Monk
     assert warnings[message] == "Did you mean CONDUCTOR_WORKERS?"
 
 
+def test_a_token_that_could_be_guessed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONDUCTOR_METRICS_TOKEN", "short")
+
+    with pytest.raises(ImproperlyConfigured, match="must have at least 16 characters"):
+        environment.secret("CONDUCTOR_METRICS_TOKEN", minimum=16)
+
+    monkeypatch.delenv("CONDUCTOR_METRICS_TOKEN")
+    assert environment.secret("CONDUCTOR_METRICS_TOKEN", minimum=16) == ""
+
+
 def test_unset_and_empty_list_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALLOWED_HOSTS", " , ")
     assert environment.words("ALLOWED_HOSTS", ["localhost"]) == ["localhost"]

@@ -28,11 +28,10 @@ from provisioning.services.deployments.submit import (
 from provisioning.services.outputs import resolved_outputs
 from provisioning.services.resources.destroy import destroy_resource
 from provisioning.services.sharing import SharingError, revoke
-from provisioning.workers.sweeper import sweep
 from provisioning.workers.tasks import work
 from tests.faults.diary import Diary
 from tests.faults.model import key_of, last_decision, stored_uses
-from tests.provisioning.place import QUEUE, Place
+from tests.provisioning.place import QUEUE, Place, chores
 
 APPLICATIONS = [f"app-{number}" for number in range(8)]
 NAMES = ("red", "green", "blue")
@@ -157,7 +156,7 @@ class Somebody:
         return self._destroy(force=True)
 
     def sweep(self) -> dict[str, Any]:
-        sweep()
+        chores()
         return {}
 
     def look(self) -> None:

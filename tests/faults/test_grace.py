@@ -9,10 +9,9 @@ import pytest
 from django.utils import timezone
 
 from provisioning.models import Deployment, Resource, ResourceConsumer
-from provisioning.workers.sweeper import sweep
 from provisioning.workers.tasks import work
 from tests.faults.test_racing import SHARED, place, race
-from tests.provisioning.place import QUEUE, Place
+from tests.provisioning.place import QUEUE, Place, chores
 
 __all__ = ["place"]
 
@@ -34,11 +33,11 @@ def join_against_the_sweeper(place: Place, ledger: Path) -> str:
         if number:
             place.submit(resources, application="second")
         else:
-            sweep()
+            chores()
         work(QUEUE)
 
     race(racer, 2)
-    sweep()
+    chores()
     work(QUEUE)
 
     old.refresh_from_db()

@@ -20,13 +20,12 @@ from provisioning.models import (
 )
 from provisioning.models.deployments import TERMINAL_STATUSES, UNFINISHED_STEP_STATUSES
 from provisioning.workers import runner
-from provisioning.workers.sweeper import sweep
 from provisioning.workers.tasks import work
 from tests.faults.crowd import APPLICATIONS, Somebody, populate
 from tests.faults.diary import Diary
 from tests.faults.model import Model
 from tests.faults.test_racing import race
-from tests.provisioning.place import QUEUE, Place, new_place
+from tests.provisioning.place import QUEUE, Place, chores, new_place
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -107,7 +106,7 @@ def settle() -> None:
     """Do all the work that is left, and what the sweeper finds."""
     for _ in range(4):
         work(QUEUE)
-        sweep()
+        chores()
     work(QUEUE)
 
 

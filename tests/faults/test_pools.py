@@ -16,10 +16,9 @@ from provisioning.planning.plan import PlanError
 from provisioning.services.people import system_user
 from provisioning.services.pools import create_pool, fill_pools, resize_pool
 from provisioning.workers import runner
-from provisioning.workers.sweeper import sweep
 from provisioning.workers.tasks import work
 from tests.faults.test_racing import race
-from tests.provisioning.place import QUEUE, Place, new_place
+from tests.provisioning.place import QUEUE, Place, chores, new_place
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -135,7 +134,7 @@ def test_eight_processes_that_claim_fill_and_shrink_keep_to_the_most(
         if number == 0:
             resize_pool(pool=warm, actor=system_user(), size=1)
         work(QUEUE)
-        sweep()
+        chores()
 
     race(racer, RACERS)
     work(QUEUE)

@@ -15,9 +15,8 @@ from django.db import connections
 from provisioning.models import Deployment, Resource, ResourceConsumer, Step
 from provisioning.models.deployments import TERMINAL_STATUSES
 from provisioning.workers import runner
-from provisioning.workers.sweeper import sweep
 from provisioning.workers.tasks import work
-from tests.provisioning.place import QUEUE, Place, new_place
+from tests.provisioning.place import QUEUE, Place, chores, new_place
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -141,7 +140,7 @@ def come_and_go(place: Place, racers: int, times: int, ledger: Path) -> None:
 
     race(racer, racers)
     for _ in range(3):
-        sweep()
+        chores()
         work(QUEUE)
     open_ = Deployment.objects.exclude(status__in=[*TERMINAL_STATUSES, "pending_confirmation"])
     assert list(open_.values_list("pk", "status", "status_reason")) == []

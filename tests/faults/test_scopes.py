@@ -22,10 +22,9 @@ from provisioning.planning.plan import PlanError
 from provisioning.services.people import system_user
 from provisioning.services.publishing import publish_resource
 from provisioning.workers import runner
-from provisioning.workers.sweeper import sweep
 from provisioning.workers.tasks import work
 from tests.faults.test_racing import race
-from tests.provisioning.place import QUEUE, Place, new_place
+from tests.provisioning.place import QUEUE, Place, chores, new_place
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -61,7 +60,7 @@ def work_all() -> None:
     """Do all the work there is, and what the sweeper finds."""
     for _ in range(4):
         work(QUEUE)
-        sweep()
+        chores()
     work(QUEUE)
 
 

@@ -22,8 +22,10 @@ from provisioning.models import (
     AuditEvent,
     Credential,
     Environment,
+    Figure,
     Grant,
     LogChunk,
+    MaintenanceMode,
     Organisation,
     Resource,
     ResourceOutput,
@@ -75,6 +77,9 @@ def place(db: None, settings: LazySettings, tmp_path: Path, alice: User) -> Plac
         environment=place.environment, name="TOKEN", ciphertext=encrypt(SECRET)
     )
     Worker.objects.create(host="host", pid=1, last_seen_at=timezone.now())
+    Figure.objects.create(name="steps_finished", labels={"status": "failed"}, value=1)
+    closed = Environment.objects.create(organisation=place.organisation, name="closed")
+    MaintenanceMode.objects.create(environment=closed)
     deploy(place, alice, "shop")
     return place
 

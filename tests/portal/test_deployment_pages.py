@@ -197,7 +197,8 @@ def test_queries_do_not_grow_with_the_list(
     for _ in range(4):
         shop.deploy(DATABASE)
 
-    with django_assert_max_num_queries(6):  # session, user, applications, environments, count, rows
+    # session, user, maintenance, applications, environments, count, rows
+    with django_assert_max_num_queries(7):
         browser.get("/deployments/")
 
 
@@ -207,8 +208,8 @@ def test_queries_do_not_grow_with_the_resources(
     resources = "".join(f"  db{number}:\n    type: postgres\n" for number in range(6))
     deployment = shop.deploy(resources)
 
-    # session, user, deployment, approvals, wishes, steps, resources + 2; of the log steps, ends, chunks
-    with django_assert_max_num_queries(12):
+    # session, user, deployment, approvals, wishes, steps, resources + 2; of the log steps, ends, chunks; maintenance
+    with django_assert_max_num_queries(13):
         browser.get(f"/deployments/{deployment.pk}/")
     assert Deployment.objects.count() == 1
 

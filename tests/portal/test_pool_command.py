@@ -21,7 +21,7 @@ CLAIM = "  db:\n    type: database\n    pool: warm\n"
 def templates(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.template("database", outputs={"host": False})
     place.application()
-    monkeypatch.setattr(doorbell, "ring", lambda queue: None)
+    monkeypatch.setattr(doorbell, "ring", lambda _queue, **_task: None)
 
 
 def listed() -> dict[str, object]:

@@ -53,6 +53,24 @@ def test_a_deployment_is_accepted_and_can_be_looked_at(api: APIClient, alice: Us
     ]
 
 
+@pytest.mark.parametrize(("given", "stored"), [("low", -10), ("normal", 0), (-7, -7)])
+def test_a_priority_is_given(api: APIClient, given: Any, stored: int) -> None:
+    answer = api.post(URL, {**REQUEST, "priority": given})
+
+    assert (answer.status_code, answer.json()["priority"]) == (202, stored)
+
+
+@pytest.mark.parametrize(("given", "status"), [("urgent", 400), (1000, 400), ("high", 403)])
+def test_a_priority_that_cannot_be_given_is_refused(
+    api: APIClient, given: Any, status: int
+) -> None:
+    answer = api.post(URL, {**REQUEST, "priority": given})
+
+    assert answer.status_code == status
+    assert "priority" in answer.content.decode()
+    assert not Deployment.objects.exists()
+
+
 def test_shrinking_is_asked_for(api: APIClient) -> None:
     answer = api.post(URL, {**REQUEST, "shrink": True})
 

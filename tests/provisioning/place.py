@@ -26,6 +26,8 @@ from provisioning.models import (
 )
 from provisioning.services.catalog.content import pack
 from provisioning.services.deployments import submit_deployment, submit_teardown
+from provisioning.workers.regular import expire, tend_pools
+from provisioning.workers.sweeper import sweep
 from provisioning.workers.tasks import work
 
 QUEUE = "default"
@@ -152,6 +154,13 @@ class Place:
             step.resource.key: (step.action, step.status, step.driver_ran)
             for step in Step.objects.filter(deployment=deployment).select_related("resource")
         }
+
+
+def chores() -> None:
+    """Do what workers do regularly: the sweep, and what is scheduled."""
+    sweep()
+    tend_pools()
+    expire()
 
 
 def score_file(workload: str, resources: str) -> str:

@@ -18,8 +18,10 @@ from provisioning.models import (
     AuditEvent,
     Deployment,
     Environment,
+    Figure,
     Grant,
     LogChunk,
+    MaintenanceMode,
     Membership,
     Organisation,
     Resource,
@@ -38,8 +40,8 @@ from provisioning.models import (
 from tests.provisioning.place import Place
 
 MODELS = [
-    Application, Approval, Deployment, Environment, Grant, LogChunk, Membership, Organisation, Resource,
-    ResourceConsumer, ResourceDependency, ResourceOutput, ResourcePool,
+    Application, Approval, Deployment, Environment, Figure, Grant, LogChunk, MaintenanceMode, Membership,
+    Organisation, Resource, ResourceConsumer, ResourceDependency, ResourceOutput, ResourcePool,
     ResourceTemplate, ResourceTemplateVersion, StateVersion, Step, Team, TemplateRule, Workload,
 ]  # fmt: skip
 
@@ -66,6 +68,8 @@ def rows(place: Place) -> None:
         size=1,
         max_size=2,
     )
+    Figure.objects.create(name="steps", labels={"status": "failed"}, value=1)
+    MaintenanceMode.objects.create()
     StateVersion.objects.create(
         resource=step.resource, number=1, step=step, attempt=1, data=b"x", size=1, digest="d"
     )
@@ -123,8 +127,10 @@ BREAKS: dict[str, Callable[[], object]] = {
     "application_name_unique": copied(Application),
     "environment_name_unique": copied(Environment),
     "environment_kind_valid": changed(Environment, kind="moon"),
+    "environment_max_concurrent_positive": changed(Environment, max_concurrent=0),
     "workload_name_unique": copied(Workload),
     "resource_template_name_unique": copied(ResourceTemplate),
+    "resource_template_max_concurrent_positive": changed(ResourceTemplate, max_concurrent=0),
     "template_version_unique": copied(ResourceTemplateVersion),
     "template_version_state_valid": copied(ResourceTemplateVersion, version="2", state="odd"),
     "template_version_shrink_valid": copied(ResourceTemplateVersion, version="3", shrink="odd"),
@@ -177,6 +183,9 @@ BREAKS: dict[str, Callable[[], object]] = {
     "deployment_ensures_in_maintenance": changed(Deployment, ensures=True),
     "deployment_scope_valid": changed(Deployment, scope="universe"),
     "deployment_has_application": changed(Deployment, application=None),
+    "deployment_priority_valid": changed(Deployment, priority=101),
+    "figure_unique": copied(Figure),
+    "maintenance_mode_one_per_place": copied(MaintenanceMode),
     "step_one_at_a_time": second_step(status="recovering"),
     "step_one_per_resource": copied(Step),
     "step_status_valid": changed(Step, status="odd"),

@@ -18,6 +18,7 @@ class Command(DeployingCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         self.add_files(parser)
         self.add_target(parser)
+        self.add_priority(parser)
         self.add_wait(parser)
         self.add_format(parser)
         parser.add_argument(
@@ -26,6 +27,7 @@ class Command(DeployingCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         files = score_files(options)
+        priority = self.priority(options["priority"])
         target = self.target(options)
         deployment = submit_deployment(
             application=target.application,
@@ -35,6 +37,7 @@ class Command(DeployingCommand):
             commit=options["commit"],
             upgrade=options["upgrade"],
             shrink=options["shrink"],
+            priority=priority,
         )
         self.report(deployment, options)
 

@@ -28,6 +28,7 @@ class Command(DeployingCommand):
         parser.add_argument(
             "--plan", action="store_true", help="only show what it would do; nothing is written"
         )
+        self.add_priority(parser)
         self.add_wait(parser)
         self.add_format(parser)
 
@@ -58,5 +59,6 @@ class Command(DeployingCommand):
             environment=target.environment,
             workloads=options["workload"],
             actor=target.actor,
+            priority=self.priority(options["priority"]),
         )
         self.report(deployment, options)

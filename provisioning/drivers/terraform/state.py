@@ -109,7 +109,7 @@ class Shipper:
         seen = (status.st_mtime_ns, status.st_ino, status.st_size)
         if seen != self._seen:
             raw = path.read_bytes()
-            if self.ship(raw) or State.read(raw) is not None:
+            if self.ship(raw, written_at=status.st_mtime) or State.read(raw) is not None:
                 self._seen = seen
 
     def finish(self) -> None:
@@ -120,13 +120,13 @@ class Shipper:
         if errored.exists():
             self.ship(errored.read_bytes())
 
-    def ship(self, raw: bytes) -> bool:
+    def ship(self, raw: bytes, *, written_at: float | None = None) -> bool:
         """Store a state if it is complete and newer than the last one; say whether it was stored."""
         state = State.read(raw)
         if state is None or not self._is_newer(state):
             return False
         self._note(*(known.raw for known in (self.current, state) if known is not None))
-        self._run.ship_state(raw)
+        self._run.ship_state(raw, written_at=written_at)
         self._note(raw)
         self.current = state
         return True

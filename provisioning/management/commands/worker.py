@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -9,20 +10,21 @@ from typing import Any
 from django import db
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
 
 from provisioning.exceptions import ConductorError
+from provisioning.queue.chores import Chore, chores
 from provisioning.queue.cluster import check_version
 from provisioning.queue.doorbell import check_queue_name
-from provisioning.queue.schedules import Chore, chores
+from provisioning.queue.schedules import REGULAR, mend_schedules
 from provisioning.queue.watchdog import Watchdog, cluster
-from provisioning.services.logs.retention import delete_old_logs
-from provisioning.workers.heartbeat import EVERY_SECONDS, Heartbeat
+from provisioning.services.database import missing_migrations
+from provisioning.workers.heartbeat import EVERY_SECONDS, Heartbeat, is_draining
 from provisioning.workers.sweeper import sweep
 
+logger = logging.getLogger(__name__)
+
 SWEEP_SECONDS = 5.0
-OLD_LOGS_SECONDS = 60.0
+MEND_SECONDS = 60.0
 
 
 class Command(BaseCommand):
@@ -47,7 +49,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, queues: str, processes: int, **options: Any) -> None:
         if processes < 1:
             raise CommandError("--processes must be at least 1.")
-        self.refuse_unmigrated()
+        if missing_migrations():
+            raise CommandError("The database is not up to date: run `manage.py migrate` first.")
         try:
             check_version()
             names = list(
@@ -61,12 +64,6 @@ class Command(BaseCommand):
                 "Stopped before all had ended: other workers take over what is left."
             )
 
-    def refuse_unmigrated(self) -> None:
-        """Raise CommandError if the database does not have the tables of this version."""
-        executor = MigrationExecutor(connection)
-        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
-            raise CommandError("The database is not up to date: run `manage.py migrate` first.")
-
     def work(self, queues: list[str], processes: int) -> bool:
         """Work until a signal says to stop; return whether everything ended in order."""
         heart = Heartbeat(queues)
@@ -74,9 +71,15 @@ class Command(BaseCommand):
         regular = chores(
             Chore(EVERY_SECONDS, heart.beat),
             Chore(SWEEP_SECONDS, sweep),
-            Chore(OLD_LOGS_SECONDS, delete_old_logs),
+            Chore(MEND_SECONDS, _mend),
+            after_outage=heart.tell_outage,
         )
-        watchdog = Watchdog([*(cluster(queue, processes) for queue in queues), regular])
+        counts = dict.fromkeys(queues, processes)
+        clusters = [
+            cluster(queue, count, paused=is_draining)
+            for queue, count in (counts | {REGULAR: 1}).items()
+        ]
+        watchdog = Watchdog([*clusters, regular])
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: watchdog.stop())
         tools = ", ".join(f"{tool} {version}" for tool, version in heart.tools.items()) or "none"
@@ -90,3 +93,8 @@ class Command(BaseCommand):
         finally:
             with suppress(db.Error):
                 heart.stop()
+
+
+def _mend() -> None:
+    for wrong in mend_schedules():
+        logger.warning("%s It has been put right.", wrong)

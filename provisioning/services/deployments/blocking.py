@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from django.db.models import Q
 
-from provisioning.models import Deployment, DeploymentStatus, Scope, Step, StepAction
+from provisioning.models import (
+    Deployment,
+    DeploymentStatus,
+    MaintenanceMode,
+    Scope,
+    Step,
+    StepAction,
+)
 from provisioning.models.deployments import STARTED_STATUSES, UNFINISHED_STEP_STATUSES
 from provisioning.planning.addresses import environment_of, spoken
 from provisioning.snapshot.view import View
@@ -13,9 +20,11 @@ from provisioning.snapshot.view import View
 def blocker_of(deployment: Deployment, touched: frozenset[str], joined: set[str]) -> str:
     """Say what must end first, or return "".
 
-    Nobody else, of whatever environment, may have unfinished work on what is touched, nor wait for
+    There may be no maintenance. Nobody else, of whatever environment, may have unfinished work on what is touched, nor wait for
     it since earlier; and what is joined may not be under destruction.
     """
+    if mode := MaintenanceMode.objects.of(deployment.environment).first():
+        return str(mode)
     others = Deployment.objects.exclude(pk=deployment.pk)
     of_mine = others.filter(
         environment=deployment.environment,

@@ -15,6 +15,8 @@ from provisioning.models import (
     ResourceState,
 )
 from provisioning.planning.plan import Plan
+from provisioning.queue import doorbell
+from provisioning.queue.schedules import REGULAR, TEND_POOLS
 
 
 class MemberTakenError(ConductorError):
@@ -26,7 +28,8 @@ def claim_members(
 ) -> None:
     """Make the ready members that a plan binds the application's, each by a conditional update.
 
-    `resources` are the plan's, locked, by key. A claimed member belongs to the application's team.
+    `resources` are the plan's, locked, by key. A claimed member belongs to the application's team, and
+    its pool is filled up again.
     Raises MemberTakenError if one is not ready any more; then nothing may be stored.
     """
     application = deployment.application
@@ -52,3 +55,4 @@ def claim_members(
             reason=f"By {application}/{binding.workload}.{binding.alias}.",
             deployment_id=str(deployment.pk),
         )
+        doorbell.ring(REGULAR, task=TEND_POOLS)

@@ -27,6 +27,7 @@ from provisioning.models import (
 )
 from provisioning.models.resources import LIVE_RESOURCE_STATES
 from provisioning.queue import doorbell
+from provisioning.queue.schedules import REGULAR, TEND_POOLS
 from provisioning.services import transitions
 from provisioning.services.deployments.suitability import UnsuitableError, unsuitable_needs
 from provisioning.services.deployments.wishes import floor_of, note_unmet, tell_unmet
@@ -135,6 +136,8 @@ def finish_ensure(
         move_resource(resource, ResourceState.ACTIVE, step, taken_in)
         tell_unmet(resource, step.deployment, changed=True)
         _succeed(step)
+        if resource.pool_id is not None:
+            doorbell.ring(REGULAR, task=TEND_POOLS)
 
 
 def finish_destroy(step: Step) -> None:

@@ -64,9 +64,7 @@ def start(
     joined = {planned.key for planned in plan.resources}
     blocker = blocker_of(deployment, plan.touched, joined)
     if blocker:
-        if deployment.status_reason != blocker:
-            deployment.status_reason = blocker
-            deployment.save(update_fields=["status_reason"])
+        _tell_blocker(deployment, blocker)
         return
     transitions.move(
         deployment,
@@ -85,9 +83,17 @@ def start(
         succeed(deployment)
 
 
+def _tell_blocker(deployment: Deployment, blocker: str) -> None:
+    if deployment.status_reason != blocker:
+        deployment.status_reason = blocker
+        deployment.save(update_fields=["status_reason"])
+
+
 def succeed(deployment: Deployment) -> None:
     """End a deployment whose steps, if it had any, have all succeeded."""
-    transitions.move(deployment, DeploymentStatus.SUCCEEDED, finished_at=timezone.now())
+    transitions.move(
+        deployment, DeploymentStatus.SUCCEEDED, status_reason="", finished_at=timezone.now()
+    )
     if deployment.kind == DeploymentKind.TEARDOWN:
         Workload.objects.filter(
             application=deployment.application,
@@ -98,14 +104,19 @@ def succeed(deployment: Deployment) -> None:
 
 
 def start_waiting(environment: Environment) -> None:
-    """Start the waiting deployments of an environment that nothing blocks, oldest first."""
+    """Start the waiting deployments of an environment that nothing blocks, oldest first.
+
+    The others tell what blocks them now.
+    """
     waiting = (
         Deployment.objects.select_for_update(no_key=True)
         .filter(environment=environment, status=DeploymentStatus.WAITING)
         .order_by("pk")
     )
     for deployment in waiting:
-        if not _blocker(deployment):
+        if blocker := _blocker(deployment):
+            _tell_blocker(deployment, blocker)
+        else:
             replan(deployment)
 
 

@@ -22,6 +22,7 @@ from provisioning.models.deployments import NOT_STARTED_STATUSES
 from provisioning.planning.plan import Plan
 from provisioning.score.document import parse_application
 from provisioning.services import transitions
+from provisioning.services.deployments.priority import NORMAL, require_priority
 from provisioning.services.deployments.questions import ask, withdraw_questions
 from provisioning.services.deployments.requests import Request
 from provisioning.services.deployments.start import (
@@ -74,12 +75,14 @@ def submit_deployment(
     commit: str = "",
     upgrade: bool = False,
     shrink: bool = False,
+    priority: int = NORMAL,
     retry_of: Deployment | None = None,
 ) -> Deployment:
     """Store a deployment of these Score files, and start it if nothing is in its way.
 
     It is `running`, `succeeded` (there was nothing to do), `waiting` (`status_reason` names the
-    blocker) or `pending_approval` (it names who was asked) afterwards. Raises ScoreError or PlanError with every problem; nothing is stored then.
+    blocker) or `pending_approval` (it names who was asked) afterwards. Raises ScoreError or PlanError
+    with every problem, or NotAllowedError for a priority; nothing is stored then.
     """
     request = Request(workloads=parse_application(files), upgrade=upgrade, shrink=shrink)
     deployment = Deployment(
@@ -90,6 +93,7 @@ def submit_deployment(
         upgrade=upgrade,
         shrink=shrink,
         commit=commit,
+        priority=priority,
         requested_by=actor,
         retry_of=retry_of,
     )
@@ -103,6 +107,7 @@ def submit_teardown(
     workloads: Sequence[str] | None,
     actor: User | None,
     commit: str = "",
+    priority: int = NORMAL,
     retry_of: Deployment | None = None,
 ) -> Deployment:
     """Store the removal of these workloads (None: all of the application); see `submit_deployment`."""
@@ -112,6 +117,7 @@ def submit_teardown(
         application=application,
         environment=environment,
         commit=commit,
+        priority=priority,
         requested_by=actor,
         retry_of=retry_of,
     )
@@ -147,6 +153,7 @@ def confirm_deployment(*, deployment: Deployment, actor: User | None) -> Deploym
 def _submit(
     deployment: Deployment, application: Application, request: Request, actor: User | None
 ) -> Deployment:
+    require_priority(actor, application, deployment.priority)
     with transaction.atomic():
         lock_environment(deployment.environment, request.scope)
         superseded = _supersede(deployment, actor)

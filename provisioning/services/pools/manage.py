@@ -26,11 +26,10 @@ from provisioning.models import (
     VersionState,
 )
 from provisioning.planning.settling import defaults_of
-from provisioning.services.approvals import owns
 from provisioning.services.audit import record
 from provisioning.services.catalog import param_problems
 from provisioning.services.locks import lock_environment
-from provisioning.services.people import NotAllowedError
+from provisioning.services.people import NotAllowedError, owns
 from provisioning.services.pools.tending import tend
 from provisioning.services.resources.destroy import destroy_unused
 

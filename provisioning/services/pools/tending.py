@@ -30,6 +30,7 @@ from provisioning.models import (
     DeploymentKind,
     DeploymentStatus,
     Environment,
+    MaintenanceMode,
     Resource,
     ResourceConsumer,
     ResourceDependency,
@@ -41,6 +42,7 @@ from provisioning.models import (
 from provisioning.models.deployments import UNFINISHED_STEP_STATUSES
 from provisioning.models.resources import OF_A_POOL
 from provisioning.services import transitions
+from provisioning.services.deployments.priority import LOW
 from provisioning.services.deployments.requests import Request
 from provisioning.services.deployments.start import start, store_plan
 from provisioning.services.locks import lock_environment
@@ -52,8 +54,12 @@ RETRY = timedelta(minutes=10)
 
 
 def fill_pools() -> None:
-    """Bring every pool to its size: make what is missing, and give up what is too much or failed."""
-    for pool in ResourcePool.objects.order_by("pk"):
+    """Bring every pool to its size: make what is missing, and give up what is too much or failed.
+
+    Where maintenance is on, this is left for later.
+    """
+    closed = MaintenanceMode.objects.of(OuterRef("environment"))
+    for pool in ResourcePool.objects.filter(~Exists(closed)).order_by("pk"):
         try:
             if _missing(pool) or _surplus(pool) or _failed(pool).exists():
                 tend(pool)
@@ -151,7 +157,11 @@ def _make(pool: ResourcePool, count: int) -> None:
     keys = [f"{OF_A_POOL}{pool.name}/{uuid.uuid4().hex[:12]}" for _ in range(count)]
     reason = f"{count} more for the pool {pool.name}, which keeps {pool.size} ready."
     deployment = Deployment(
-        kind=DeploymentKind.MAINTENANCE, environment=pool.environment, pool=pool, reason=reason
+        kind=DeploymentKind.MAINTENANCE,
+        environment=pool.environment,
+        pool=pool,
+        reason=reason,
+        priority=LOW,
     )
     request = Request(fill=pool.name, members=keys)
     plan, resources = request.plan_on_locked(None, pool.environment)

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 
 from provisioning.exceptions import ConductorError
 from provisioning.models import (
@@ -15,6 +16,7 @@ from provisioning.models import (
     DeploymentKind,
     DeploymentStatus,
     Environment,
+    MaintenanceMode,
     Resource,
     ResourceState,
 )
@@ -22,6 +24,7 @@ from provisioning.planning.maintenance import HeldResourceError, short_name
 from provisioning.planning.plan import Plan
 from provisioning.services import transitions
 from provisioning.services.audit import record
+from provisioning.services.deployments.priority import LOW, NORMAL
 from provisioning.services.deployments.requests import Request
 from provisioning.services.deployments.start import start, store_plan
 from provisioning.services.locks import lock_environment
@@ -73,12 +76,13 @@ def destroy_resource(
 def destroy_unused() -> None:
     """Destroy the unused resources whose grace is over; any number of callers may.
 
-    After SWEEP_SECONDS the rest is left to the next call: the caller has other regular work.
+    After SWEEP_SECONDS, and where maintenance is on, the rest is left to a later call.
     """
     end = time.monotonic() + SWEEP_SECONDS
     begin_missing_grace()
-    expired = expired_resources().values_list("pk", "environment").order_by("grace_until", "pk")
-    for pk, environment in list(expired):
+    closed = MaintenanceMode.objects.of(OuterRef("environment"))
+    expired = expired_resources().filter(~Exists(closed)).order_by("grace_until", "pk")
+    for pk, environment in list(expired.values_list("pk", "environment")):
         if time.monotonic() > end:
             return
         try:
@@ -127,6 +131,7 @@ def _submit(
         forced=force,
         reason=reason,
         requested_by=requester,
+        priority=LOW if requester is None else NORMAL,
     )
     plan, resources = request.plan_on_locked(None, resource.environment)
     store_plan(deployment, plan)

@@ -11,8 +11,7 @@ from django.db.models import Q, QuerySet
 from provisioning.exceptions import ConductorError
 from provisioning.models import Environment, Resource, ResourceState
 from provisioning.planning.maintenance import short_name
-from provisioning.services.approvals import owns
-from provisioning.services.people import NotAllowedError
+from provisioning.services.people import NotAllowedError, owns
 
 
 class UnknownResourceError(ConductorError):

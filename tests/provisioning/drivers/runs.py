@@ -28,6 +28,7 @@ class MemoryRun:
     logged: list[tuple[str, str, str]] = field(default_factory=list)
     unmasked: list[tuple[str, str, str]] = field(default_factory=list)
     masked: set[str] = field(default_factory=set)
+    written_at: list[float | None] = field(default_factory=list)
     told: str | None = None
     fenced: bool = False
     shipped: threading.Event = field(default_factory=threading.Event)
@@ -41,10 +42,11 @@ class MemoryRun:
     def load_state(self) -> bytes | None:
         return self.states[-1] if self.states else None
 
-    def ship_state(self, state: bytes) -> None:
+    def ship_state(self, state: bytes, *, written_at: float | None = None) -> None:
         if self.fenced:
             raise LeaseLostError("Another worker runs this step now.")
         self.states.append(state)
+        self.written_at.append(written_at)
         self.shipped.set()
 
     def mask(self, value: str) -> None:
@@ -102,8 +104,8 @@ class FolderRun(MemoryRun):
         stored = sorted(self.stored_in.glob("*.tfstate"))
         return stored[-1].read_bytes() if stored else None
 
-    def ship_state(self, state: bytes) -> None:
-        super().ship_state(state)
+    def ship_state(self, state: bytes, *, written_at: float | None = None) -> None:
+        super().ship_state(state, written_at=written_at)
         number = len(list(self.stored_in.glob("*.tfstate"))) + 1
         temporary = self.stored_in / "new"
         temporary.write_bytes(state)

@@ -46,6 +46,7 @@ def test_a_torn_file_is_looked_at_again(run: MemoryRun, shipper: Shipper) -> Non
     file.write_bytes(_state(1))
     shipper.tick()
     assert run.states == [_state(1)]
+    assert run.written_at == [file.stat().st_mtime]
 
 
 def test_an_errored_state_is_picked_up(run: MemoryRun, shipper: Shipper) -> None:

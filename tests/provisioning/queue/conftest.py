@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -11,6 +12,7 @@ import pytest
 from django.conf import settings
 
 from provisioning.queue.doorbell import ring
+from provisioning.queue.schedules import REGULAR
 from tests.provisioning.queue import tasks
 
 TASKS = "tests.provisioning.queue.tasks"
@@ -29,7 +31,7 @@ def wait_for(what: str, happened: Callable[[], bool], seconds: float = 10.0) -> 
 def title(process: psutil.Process) -> str:
     """Return the process's title, or "" if it is no more."""
     try:
-        return " ".join(process.cmdline())
+        return " ".join(process.cmdline()).strip()
     except psutil.Error:
         return ""
 
@@ -66,8 +68,13 @@ class RealWorker:
         return sum(word in title(process) for process in self.workers())
 
     def parts(self, word: str) -> list[psutil.Process]:
-        """Return the direct children whose title has this word: "queue" or "chores"."""
-        return [child for child in self.main.children() if word in title(child)]
+        """Return the direct children whose title has this word: "queue" or "chores".
+
+        The cluster of scheduled work is left out.
+        """
+        children = [(child, title(child)) for child in self.main.children()]
+        regular = f"queue {REGULAR}"
+        return [child for child, name in children if word in name and not name.endswith(regular)]
 
     def sentinel(self) -> psutil.Process:
         """Return the process that keeps the worker processes."""
@@ -75,12 +82,12 @@ class RealWorker:
 
     def workers(self) -> list[psutil.Process]:
         """Return the processes that run tasks."""
-        found = [
-            worker
-            for child in self.parts("queue")
-            for worker in child.children()
-            if worker.status() != psutil.STATUS_ZOMBIE
-        ]
+        found = []
+        for child in self.parts("queue"):
+            with suppress(psutil.NoSuchProcess):  # it ended while it was looked at
+                found += [
+                    worker for worker in child.children() if worker.status() != psutil.STATUS_ZOMBIE
+                ]
         self._seen |= {process.pid: process for process in self.everything()}
         return found
 

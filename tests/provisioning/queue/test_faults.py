@@ -8,9 +8,12 @@ import time
 import psutil
 import pytest
 from django.db import connection
+from django_q.models import Schedule
 
+from provisioning.models import Figure
 from provisioning.models.workers import Worker
 from provisioning.queue.doorbell import ring, ring_many
+from provisioning.queue.schedules import schedule_states
 from tests.provisioning.queue.conftest import GOES_ON_WITHIN, TASKS, RealWorker, wait_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.django_db(transaction=True)]
@@ -113,3 +116,10 @@ def test_lost_connections_are_made_again(worker: RealWorker) -> None:
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
     worker.runs_a_task(8)
+
+
+def test_a_real_worker_does_what_is_scheduled(worker: RealWorker) -> None:
+    worker.start(processes=1)
+    wait_for("the schedules are there", Schedule.objects.exists)
+    wait_for("they ran", lambda: Figure.objects.filter(name="counted_through").exists(), 60)
+    assert not [state.problem for state in schedule_states() if state.problem]

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from django.db import OperationalError, connection
 
 from provisioning.queue import cluster, watchdog
+from provisioning.queue.chores import Chore, chores
 from provisioning.queue.cluster import Pulse
 from provisioning.queue.lifeline import Lifeline, draining
-from provisioning.queue.schedules import Chore, chores
 from provisioning.queue.watchdog import Part, Watchdog, WorkerFailedError
 from tests.provisioning.queue.conftest import wait_for
 
@@ -140,7 +141,40 @@ def test_chores_are_done_again_and_again_also_when_they_fail(tmp_path: Path) -> 
             notes.write("1\n")
         raise RuntimeError("a failing chore")
 
-    assert watched(chores(Chore(0.05, chore)), lambda: len(pids(done)) >= 3)
+    part = chores(Chore(0.05, chore), after_outage=lambda _seconds: None)
+    assert watched(part, lambda: len(pids(done)) >= 3)
+
+
+def test_an_outage_of_the_database_is_told_once_when_it_is_over(tmp_path: Path) -> None:
+    done, told = tmp_path / "done", tmp_path / "told"
+
+    def chore() -> None:
+        with done.open("a") as notes:
+            notes.write("1\n")
+        if 1 < len(pids(done)) < 4:
+            raise OperationalError("no connection")
+
+    def tell(seconds: float) -> None:
+        with told.open("a") as notes:
+            notes.write(f"{len(pids(done))} {0 < seconds < 10}\n")
+
+    assert watched(chores(Chore(0.05, chore), after_outage=tell), lambda: len(pids(done)) >= 6)
+    assert told.read_text() == "4 True\n"
+
+
+def test_a_connection_that_was_broken_between_two_chores_is_an_outage(tmp_path: Path) -> None:
+    done, told = tmp_path / "done", tmp_path / "told"
+
+    def chore() -> None:
+        with done.open("a") as notes:
+            notes.write("1\n")
+        connection.cursor().execute("SELECT 1")
+        if len(pids(done)) == 2:
+            connection.connection.close()
+
+    part = chores(Chore(0.05, chore), after_outage=lambda _seconds: told.open("a").write("told\n"))
+    assert watched(part, lambda: len(pids(done)) >= 5)
+    assert told.read_text() == "told\n"
 
 
 def test_nobody_drains_outside_of_a_worker() -> None:

@@ -7,10 +7,11 @@ import time
 import pytest
 from django.core.management import CommandError, call_command
 from django.db.models.functions import Now
-from django_q.models import OrmQ, Task
+from django_q.models import OrmQ, Schedule, Task
 
 from provisioning.models.workers import Worker
 from provisioning.queue.doorbell import ring, ring_many
+from provisioning.queue.schedules import REGULAR, SCHEDULES
 from tests.provisioning.queue.conftest import TASKS, RealWorker, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -116,6 +117,31 @@ def test_each_queue_has_its_own_processes(worker: RealWorker) -> None:
         ["ran", "production"],
     ]
     assert Worker.objects.get().queues == ["default", "production"]
+
+
+def test_a_draining_worker_ends_its_task_and_leaves_rows_to_others(worker: RealWorker) -> None:
+    worker.start(processes=1)
+    ring("default", task=f"{TASKS}.hold")
+    wait_for("the task began", lambda: worker.count("began") == 1)
+    Worker.objects.update(draining=True)
+    ring("default", task=f"{TASKS}.note")
+    worker.release()
+    wait_for("the task ended", lambda: worker.count("ended") == 1)
+    time.sleep(1.5)  # longer than it waits for rows
+    assert worker.count("ran") == 0
+    assert OrmQ.objects.filter(lock__lte=Now()).count() == 1
+    Worker.objects.update(draining=False)
+    wait_for("the row was taken", lambda: worker.count("ran") == 1)
+    assert worker.titled("idle") == 1
+
+
+def test_every_worker_takes_the_queue_of_scheduled_work(worker: RealWorker) -> None:
+    Schedule.objects.all().delete()
+    worker.start("--queues", "production", processes=1)
+    worker.runs_a_task(8, queue=REGULAR)
+    assert Worker.objects.get().queues == ["production"]
+    wait_for("the schedules are there", lambda: Schedule.objects.count() == len(SCHEDULES))
+    assert "The schedule conductor pools is missing. It has been put right." in worker.said()
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from provisioning.services.approvals import (
 from provisioning.services.deployments import confirm_deployment
 from provisioning.services.people import NotAllowedError
 from provisioning.services.sharing import transfer
-from provisioning.workers.sweeper import sweep
+from provisioning.workers.regular import expire
 from provisioning.workers.tasks import work
 from tests.provisioning.place import Place
 from tests.provisioning.services.owners import (
@@ -161,7 +161,7 @@ def test_an_approval_expires(owned: Place, bob: User, charlie: User) -> None:
 
     with pytest.raises(AlreadyDecidedError, match="expired"):
         approve(approval=approval, actor=charlie)
-    sweep()
+    expire()
 
     assert fresh(approval.deployment).status == "expired"
     approval.refresh_from_db()

@@ -30,9 +30,8 @@ from provisioning.services.pools import (
     resize_pool,
 )
 from provisioning.services.resources.destroy import destroy_resource
-from provisioning.workers.sweeper import sweep
 from provisioning.workers.tasks import work
-from tests.provisioning.place import QUEUE, Place
+from tests.provisioning.place import QUEUE, Place, chores
 
 CLAIM = "  db:\n    type: database\n    pool: warm\n"
 ANOTHER = "  db:\n    type: database\n    pool: warm\n    params: {size: 2}\n"
@@ -41,7 +40,7 @@ ANOTHER = "  db:\n    type: database\n    pool: warm\n    params: {size: 2}\n"
 @pytest.fixture(autouse=True)
 def templates(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.template("database", outputs={"host": False})
-    monkeypatch.setattr(doorbell, "ring", lambda queue: None)
+    monkeypatch.setattr(doorbell, "ring", lambda _queue, **_task: None)
 
 
 def pool(place: Place, **fields: Any) -> ResourcePool:
@@ -69,8 +68,8 @@ def counts(place: Place) -> dict[str, int]:
     return {name: number for name, number in numbers.items() if number}
 
 
-def chores() -> None:
-    sweep()
+def tend() -> None:
+    chores()
     work(QUEUE)
 
 
@@ -106,7 +105,7 @@ def test_a_claim_takes_the_oldest_ready_member_and_runs_no_step(place: Place) ->
     assert oldest.owner_team.name == "everybody"
     told = AuditEvent.objects.get(action="resource.claimed")
     assert (told.subject_id, told.reason) == (str(oldest.pk), "By shop/web.db.")
-    chores()
+    tend()
     assert counts(place) == {"ready": 2, "claimed": 1}
 
 
@@ -180,7 +179,7 @@ def test_a_pool_is_filled_a_few_at_a_time_and_never_beyond_its_most(place: Place
     assert counts(place) == {"ready": 2, "making": 1}
     work(QUEUE)
     place.deploy(CLAIM)
-    chores()
+    tend()
     assert counts(place) == {"ready": 2, "claimed": 1}
 
 
@@ -217,7 +216,7 @@ def test_shrinking_destroys_only_unclaimed_members(place: Place) -> None:
     warm = pool(place, size=3, max_concurrent=3)
     place.deploy(CLAIM)
     claimed = ResourceConsumer.objects.get().resource
-    chores()
+    tend()
     assert counts(place) == {"ready": 3, "claimed": 1}
 
     resize_pool(pool=warm, size=1, actor=system_user())
@@ -226,7 +225,7 @@ def test_shrinking_destroys_only_unclaimed_members(place: Place) -> None:
     assert counts(place) == {"ready": 1, "claimed": 1}
     claimed.refresh_from_db()
     assert claimed.state == "active"
-    chores()
+    tend()
     assert counts(place) == {"ready": 1, "claimed": 1}
 
 
@@ -236,7 +235,7 @@ def test_draining_leaves_the_claimed(place: Place) -> None:
 
     drain_pool(pool=warm, actor=system_user())
     work(QUEUE)
-    chores()
+    tend()
 
     assert counts(place) == {"claimed": 1}
 
@@ -258,7 +257,7 @@ def test_an_unclaimed_member_is_held(place: Place) -> None:
 
     with pytest.raises(HeldResourceError, match="unclaimed member of the pool warm"):
         destroy_resource(resource=member, actor=system_user())
-    chores()
+    tend()
 
     assert counts(place) == {"ready": 2}
 
@@ -270,7 +269,7 @@ def test_a_member_destroyed_by_force_is_replaced(place: Place) -> None:
 
     destroy_resource(resource=member, actor=system_user(), force=True, reason="broken")
     work(QUEUE)
-    chores()
+    tend()
 
     assert counts(place) == {"ready": 2}
     member.refresh_from_db()
@@ -281,11 +280,11 @@ def test_a_claim_that_is_over_is_taken_back_and_told(place: Place) -> None:
     pool(place, claim_seconds=60)
     place.deploy(CLAIM)
     claimed = ResourceConsumer.objects.get().resource
-    chores()
+    tend()
     assert ResourceConsumer.objects.get().state == "active"
 
     Resource.objects.filter(pk=claimed.pk).update(claimed_at=timezone.now() - timedelta(seconds=61))
-    chores()
+    tend()
 
     consumer = ResourceConsumer.objects.get()
     claimed.refresh_from_db()
@@ -303,7 +302,7 @@ def test_one_made_on_demand_whose_claim_is_over_is_not_used_again(place: Place) 
     pool(place, size=0, claim_seconds=60)
     place.deploy(CLAIM)
     Resource.objects.update(claimed_at=timezone.now() - timedelta(seconds=61))
-    sweep()
+    chores()
 
     place.deploy(CLAIM)
 
@@ -318,12 +317,12 @@ def test_a_member_that_cannot_be_made_is_replaced_after_a_while(place: Place) ->
     pool(place, params=params, size=1)
     (failed,) = Resource.objects.all()
     assert failed.state == "failed"
-    chores()
+    tend()
     assert counts(place) == {"failed": 1}
 
     ResourcePool.objects.update(params={})
     Resource.objects.update(created_at=timezone.now() - timedelta(minutes=11), params={})
-    chores()
+    tend()
 
     failed.refresh_from_db()
     assert failed.state == "deleted"
@@ -453,7 +452,7 @@ def test_only_owners_decide_about_a_pool(place: Place, alice: User) -> None:
 def test_no_driver_runs_twice_on_a_member(place: Place, ledger: Path) -> None:
     pool(place)
     place.deploy(CLAIM)
-    chores()
+    tend()
 
     made = [line.split()[:2] for line in ledger.read_text().splitlines()]
     assert sorted(made) == sorted(["create", str(each.pk)] for each in Resource.objects.all())

@@ -14,6 +14,7 @@ from provisioning.drivers.fake import FakeDriver
 from provisioning.models import Environment, LogChunk, ResourceOutput, StateVersion, Step
 from provisioning.services.credentials import set_credential
 from provisioning.services.deployments import finish
+from provisioning.workers import run
 from provisioning.workers.run import StepRun, work_folder
 from provisioning.workers.runner import run_step
 from provisioning.workers.tasks import claim
@@ -277,7 +278,20 @@ def test_state_is_stored_encrypted_versioned_and_bounded(place: Place) -> None:
     stored = StateVersion.objects.order_by("number")
     assert [each.number for each in stored] == list(range(3, 13))
     assert all(b"secret" not in bytes(each.data) for each in stored)
-    assert (stored[0].size, stored[0].attempt) == (14, 1)
+    assert (stored[0].size, stored[0].attempt, stored[0].lag_ms) == (14, 1, None)
+
+
+@pytest.mark.parametrize(("ago", "lag"), [(3.0, 3000), (-5.0, 0), (10**9, 2_147_483_647)])
+def test_a_state_tells_how_long_after_it_was_written_it_was_stored(
+    place: Place, monkeypatch: pytest.MonkeyPatch, ago: float, lag: int
+) -> None:
+    place.submit(ONE)
+    step = StepRun(claimed(), lost=lambda: False, driver="fake")
+    monkeypatch.setattr(run.time, "time", lambda: 2_000_000_000.0)
+
+    step.ship_state(b"{}", written_at=2_000_000_000.0 - ago)
+
+    assert StateVersion.objects.get().lag_ms == lag
 
 
 def test_a_no_op_says_so_in_the_log(place: Place) -> None:

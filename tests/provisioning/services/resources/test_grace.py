@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from provisioning.models import Deployment, Resource, ResourceConsumer
 from provisioning.services.people import NotAllowedError, system_user
+from provisioning.services.resources.destroy import destroy_unused
 from provisioning.services.resources.grace import list_unused
 from provisioning.services.resources.policy import (
     PolicyError,
@@ -17,7 +18,6 @@ from provisioning.services.resources.policy import (
     retain_resource,
     set_grace,
 )
-from provisioning.workers.sweeper import sweep
 from tests.provisioning.place import Place
 
 KEY = "shared/cache"
@@ -46,7 +46,7 @@ def test_an_unused_shared_resource_is_kept_for_its_grace(place: Place, ledger: P
     graceful(place)
 
     teardown = place.teardown()
-    sweep()
+    destroy_unused()
 
     planned = teardown.plan["resources"][0]
     assert (planned["action"], planned["reason"]) == (
@@ -67,8 +67,8 @@ def test_after_its_grace_the_sweeper_destroys_it_by_maintenance(place: Place, le
     place.teardown()
     expire()
 
-    sweep()
-    sweep()
+    destroy_unused()
+    destroy_unused()
 
     deployment = place.done(Deployment.objects.get(kind="maintenance"))
     assert (deployment.status, deployment.application, deployment.forced, deployment.reason) == (
@@ -87,7 +87,7 @@ def test_whoever_joins_during_the_grace_ends_it(place: Place, ledger: Path) -> N
 
     joined = place.deploy(SHARED, application="other")
     expire()
-    sweep()
+    destroy_unused()
 
     assert joined.plan["resources"][0]["action"] == "reuse"
     assert place.resource(KEY).pk == resource.pk
@@ -102,7 +102,7 @@ def test_a_grace_that_passed_without_a_sweep_can_still_be_joined(place: Place) -
     expire()
 
     place.deploy(SHARED, application="other")
-    sweep()
+    destroy_unused()
 
     assert (place.resource(KEY).pk, place.states()) == (resource.pk, {KEY: "active"})
 
@@ -111,7 +111,7 @@ def test_a_join_after_the_sweeper_waits_and_makes_a_new_one(place: Place) -> Non
     old = graceful(place)
     place.teardown()
     expire()
-    sweep()
+    destroy_unused()
 
     joined = place.submit(SHARED, application="other")
 
@@ -133,7 +133,7 @@ def test_what_is_kept_outlives_its_grace(place: Place, keep: object) -> None:
     place.teardown()
     expire()
 
-    sweep()
+    destroy_unused()
 
     assert place.states() == {KEY: "active"}
     assert not Deployment.objects.filter(kind="maintenance").exists()
@@ -147,14 +147,14 @@ def test_the_grace_of_what_is_kept_begins_when_it_is_kept_no_more(
     resource = graceful(place)
     place.teardown()
     keep(resource=resource, actor=system_user(), **{field: True})
-    sweep()
+    destroy_unused()
     assert place.resource(KEY).grace_until is None
 
     place.deploy(SHARED)
     place.teardown()
     assert place.resource(KEY).grace_until is None
     keep(resource=resource, actor=system_user(), **{field: False})
-    sweep()
+    destroy_unused()
 
     until = place.resource(KEY).grace_until
     assert until is not None
@@ -168,7 +168,7 @@ def test_a_resource_that_lost_its_user_otherwise_gets_its_grace_from_the_sweeper
     graceful(place)
     ResourceConsumer.objects.update(state="withdrawn")
 
-    sweep()
+    destroy_unused()
 
     assert place.resource(KEY).grace_until is not None
     assert place.states() == {KEY: "active"}
@@ -178,16 +178,16 @@ def test_a_destroy_that_failed_is_not_tried_again_at_once(place: Place) -> None:
     place.deploy(SHARED + "    params: {fail_destroy: broken, permanent: true}\n")
     ResourceConsumer.objects.update(state="withdrawn")
     set_grace(resource=place.resource(KEY), seconds=0, actor=system_user())
-    sweep()
-    sweep()
+    destroy_unused()
+    destroy_unused()
     tried = Deployment.objects.get(kind="maintenance")
     tried.steps.update(status="failed")
     Resource.objects.update(state="failed")
     place.done(tried)
 
-    sweep()
+    destroy_unused()
     expire()
-    sweep()
+    destroy_unused()
 
     assert Deployment.objects.filter(kind="maintenance").count() == 1
 
@@ -219,11 +219,11 @@ def test_a_private_resource_that_is_kept_no_more_goes(place: Place) -> None:
     own = Resource.objects.get()
     protect_resource(resource=own, protected=True, actor=system_user())
     place.teardown()
-    sweep()
+    destroy_unused()
     assert place.states() == {own.key: "active"}
 
     protect_resource(resource=own, protected=False, actor=system_user())
-    sweep()
+    destroy_unused()
     place.done(Deployment.objects.get(kind="maintenance"))
 
     assert place.states() == {own.key: "deleted"}
@@ -235,10 +235,10 @@ def test_a_destroy_that_failed_in_a_teardown_is_not_tried_again_at_once(place: P
     Resource.objects.update(state="failed")
     teardown.steps.update(status="failed")
 
-    sweep()
+    destroy_unused()
     assert not Deployment.objects.filter(kind="maintenance").exists()
     teardown.steps.update(finished_at=timezone.now() - timedelta(hours=2))
-    sweep()
+    destroy_unused()
 
     assert Deployment.objects.get(kind="maintenance").resource == Resource.objects.get()
 
