@@ -207,7 +207,9 @@ class Assembly:
         edges: Mapping[tuple[str, str], str],
     ) -> tuple[PlannedResource, ...]:
         needs: dict[str, dict[str, str]] = defaultdict(dict)
-        for (source, target), kind in {**self.snapshot.dependencies, **edges}.items():
+        before = self.snapshot.dependencies.items()
+        gone = {edge: kind for edge, kind in before if edge[0] not in self.desired}
+        for (source, target), kind in {**gone, **edges}.items():
             needs[source][target] = kind
         found: dict[str, list[Found]] = defaultdict(list)
         for each in self.requirements:

@@ -133,6 +133,16 @@ def test_update_rechecks_resources_of_other_applications_and_names_them():
     }
 
 
+def test_two_resources_may_change_which_of_them_needs_the_other():
+    one = "aa:\n  type: queue\n  params: {from: '${resources.bb.host}'}\nbb:\n  type: queue\n"
+    other = "aa:\n  type: queue\nbb:\n  type: queue\n  params: {from: '${resources.aa.host}'}\n"
+
+    plan = decide(workloads(score("api", other)), deployed(score("api", one)))
+
+    aa, bb = (f"private/shop/api/{name}/queue.default" for name in ("aa", "bb"))
+    assert steps(plan) == [("ensure", aa, ()), ("ensure", bb, (aa,))]
+
+
 def test_unfinished_resource_is_ensured_again():
     text = score("api", DB_AND_JOBS)
     before = make_snapshot()
