@@ -14,7 +14,7 @@ ENTRY_POINT_GROUP = "conductor.drivers"
 
 DRIVERS: dict[str, str] = {
     "fake": "provisioning.drivers.fake.FakeDriver",
-    "postgres": "provisioning.drivers.postgres.PostgresDriver",
+    "postgres": "provisioning.drivers.postgres.driver.PostgresDriver",
     "script": "provisioning.drivers.script.ScriptDriver",
     "template": "provisioning.drivers.template.TemplateDriver",
     "terraform": "provisioning.drivers.terraform.driver.TerraformDriver",

@@ -71,6 +71,19 @@ class StateLocation:
 
 
 @dataclass(frozen=True, slots=True)
+class Consumer:
+    """Describe one who is given a resource's outputs: a workload's alias, or a dependent resource.
+
+    `id` stays as long as it uses the resource and is nobody's afterwards; `name` is for people.
+    `previous_outputs` are its own of the last success.
+    """
+
+    id: str
+    name: str
+    previous_outputs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class DriverInput:
     """Hold everything a driver is told about one resource.
 
@@ -82,6 +95,8 @@ class DriverInput:
     {"port", "targetPort", "protocol"}}}}`) and `variables` of the environment.
     `previous_outputs` are those of the last success. `imports` maps where existing things are to be
     taken in to their ids, for an `Importer` alone; only with `import_changes` may more be changed.
+    `consumers` are all there are, or None if the template does not say that it `uses` them; what
+    others were given has to stop working.
     """
 
     resource_id: str
@@ -99,15 +114,20 @@ class DriverInput:
     previous_outputs: Mapping[str, Any]
     imports: Mapping[str, str] = field(default_factory=dict)
     import_changes: bool = False
+    consumers: tuple[Consumer, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DriverResult:
-    """Hold the outputs, the names of the sensitive ones, and where the state is kept."""
+    """Hold the outputs, the names of the sensitive ones, and where the state is kept.
+
+    `consumer_outputs` has, by a consumer's id, what it alone is given: over `outputs`, or besides.
+    """
 
     outputs: Mapping[str, Any]
     sensitive: frozenset[str] = frozenset()
     state_location: StateLocation | None = None
+    consumer_outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class Run(Protocol):

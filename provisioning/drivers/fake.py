@@ -3,12 +3,14 @@
 The template's `config` and the resource's params may say (params win): `wait` (seconds, ended by a
 cancel), `fail` (a message), `fail_times` (only the first n attempts fail), `permanent` (whether trying
 again is said to help), `outputs` (values; others become `fake-<output>`) and, in `config` only,
-`ledger` (a file that gets a line per finished ensure or destroy; default: CONDUCTOR_FAKE_LEDGER).
+`ledger` (a file that gets a line per finished ensure or destroy; default: CONDUCTOR_FAKE_LEDGER) and
+`own` (names of outputs that each consumer is given its own of, if the template uses them).
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,9 +58,18 @@ class FakeDriver:
         self._obey(resource, run)
         given = dict(resource.config.get("outputs") or {})
         names = [output.name for output in resource.outputs if output.name != ANY_OUTPUT]
-        outputs = {name: f"fake-{name}" for name in names} | given
+        own = resource.config.get("own", ()) if resource.consumers is not None else ()
+        outputs = {name: f"fake-{name}" for name in names if name not in own} | given
+        by_consumer = {
+            each.id: {
+                name: each.previous_outputs.get(name, f"fake-{name}-{secrets.token_hex(4)}")
+                for name in own
+            }
+            for each in resource.consumers or ()
+        }
         self._note("create", resource, run)
-        return DriverResult(outputs, declared_sensitive(resource.outputs, outputs))
+        sensitive = declared_sensitive(resource.outputs, {*outputs, *own})
+        return DriverResult(outputs, sensitive, consumer_outputs=by_consumer)
 
     def destroy(self, resource: DriverInput, run: Run) -> None:
         """Wait or fail if told to by the template's config."""

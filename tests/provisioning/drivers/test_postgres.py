@@ -12,7 +12,7 @@ from django.conf import settings
 
 from provisioning.drivers import get_driver
 from provisioning.drivers.base import DriverError, DriverInput
-from provisioning.drivers.postgres import database_name
+from provisioning.drivers.postgres.driver import database_name
 from tests.provisioning.drivers.runs import MemoryRun, driver_input
 
 DRIVER = get_driver("postgres")

@@ -1,0 +1,1 @@
+"""Makes databases on a PostgreSQL server, and the roles that use them."""
