@@ -9,6 +9,7 @@ from django.http import HttpRequest
 
 from portal.admin.base import MASK, ConductorAdmin, LookOnlyAdmin, LookOnlyInline
 from provisioning.models import (
+    ConsumerOutput,
     Resource,
     ResourceConsumer,
     ResourceDependency,
@@ -19,7 +20,7 @@ from provisioning.models import (
 EDITABLE = ("protected", "deletion_policy")
 
 
-def shown_value(output: ResourceOutput) -> str:
+def shown_value(output: ResourceOutput | ConsumerOutput) -> str:
     """Return an output's value, or the mask for a sensitive one."""
     return MASK if output.sensitive else json.dumps(output.value, ensure_ascii=False)
 
@@ -115,6 +116,21 @@ class ResourceOutputAdmin(LookOnlyAdmin[ResourceOutput]):
 
     @admin.display(description="Value")
     def shown(self, output: ResourceOutput) -> str:
+        """Return the value, masked if it is sensitive."""
+        return shown_value(output)
+
+
+@admin.register(ConsumerOutput)
+class ConsumerOutputAdmin(LookOnlyAdmin[ConsumerOutput]):
+    list_display = ("key", "resource", "consumer", "dependent", "sensitive", "shown")
+    list_filter = ("sensitive", "resource__type", "resource__environment")
+    search_fields = ("key", "resource__key", "consumer__workload__name", "dependent__key")
+    list_select_related = ("resource", "consumer", "dependent")
+    fields = ("resource", "consumer", "dependent", "key", "sensitive", "shown")
+    readonly_fields = ("shown",)
+
+    @admin.display(description="Value")
+    def shown(self, output: ConsumerOutput) -> str:
         """Return the value, masked if it is sensitive."""
         return shown_value(output)
 

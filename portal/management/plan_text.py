@@ -92,6 +92,10 @@ def _resource_lines(
     for change in resource["changes"]:
         yield f"{INDENT}{change['param']}: {_value(change['before'])} → {_value(change['after'])}"
     yield from _merge_lines(resource)
+    if joining := resource.get("joining"):
+        yield f"{INDENT}makes credentials of their own for {', '.join(joining)}"
+    if leaving := resource.get("leaving"):
+        yield f"{INDENT}takes back the credentials of {', '.join(leaving)}"
     own = [
         f"{binding['workload']}.{binding['alias']}"
         for binding in plan["bindings"]

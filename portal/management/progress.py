@@ -25,6 +25,7 @@ DONE_WORDS = {
     "update": "updated",
     "recheck": "rechecked",
     "unchanged": "repaired",
+    "release": "left",
     "destroy": "destroyed",
 }
 DOING_WORDS = {"ensure": "provisioning", "destroy": "destroying"}

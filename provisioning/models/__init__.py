@@ -34,6 +34,7 @@ from provisioning.models.organisation import (
     Team,
     Workload,
 )
+from provisioning.models.outputs import ConsumerOutput, ResourceOutput
 from provisioning.models.pools import ResourcePool
 from provisioning.models.resources import (
     ConsumerMode,
@@ -43,7 +44,6 @@ from provisioning.models.resources import (
     Resource,
     ResourceConsumer,
     ResourceDependency,
-    ResourceOutput,
     ResourceState,
     SharingPolicy,
 )
@@ -57,6 +57,7 @@ __all__ = [
     "ApprovalStatus",
     "AuditEvent",
     "ConsumerMode",
+    "ConsumerOutput",
     "ConsumerState",
     "Credential",
     "DeletionPolicy",

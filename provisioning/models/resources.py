@@ -357,29 +357,6 @@ class ResourceConsumer(models.Model):
         return f"{environment.organisation.name}/{environment.name}/{name}"
 
 
-class ResourceOutput(models.Model):
-    """One value a resource gives; a sensitive one is stored only encrypted."""
-
-    resource = models.ForeignKey(Resource, models.CASCADE, related_name="outputs")
-    key = models.CharField(max_length=200)
-    sensitive = models.BooleanField(default=False)
-    value = models.JSONField(null=True, blank=True)
-    ciphertext = models.TextField(blank=True)
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["resource", "key"], name="output_key_unique"),
-            models.CheckConstraint(
-                condition=Q(sensitive=False, ciphertext="")
-                | (Q(sensitive=True, value__isnull=True) & ~Q(ciphertext="")),
-                name="output_sensitive_only_encrypted",
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.resource_id}.{self.key}"
-
-
 class ResourceDependency(models.Model):
     """An edge of the resource graph: `source` needs `target`."""
 

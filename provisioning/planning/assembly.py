@@ -30,6 +30,7 @@ from provisioning.planning.questions import questions_of
 from provisioning.planning.requirements import Requirement
 from provisioning.planning.slots import Found, slot_after
 from provisioning.planning.steps import dependency_closure, output_dependents, planned_steps
+from provisioning.planning.users import NO_CHANGE, UserChange, new_takers, user_changes
 from provisioning.score.workload import Json
 
 
@@ -62,9 +63,10 @@ class Assembly:
         edges = edges_after(desired, snapshot)
         destroyed = self._destroyed(releases, consumers, edges)
         edges = {edge: kind for edge, kind in edges.items() if edge[0] not in destroyed}
-        actions = self._actions(edges, releases, destroyed)
-        ensured = self._ensured(actions, edges)
-        resources = self._resources(actions, consumers, edges)
+        users = user_changes(desired, destroyed, consumers, edges, snapshot)
+        actions = self._actions(edges, releases, destroyed, users)
+        ensured = self._ensured(actions, edges, users)
+        resources = self._resources(actions, consumers, edges, users)
         plan = Plan(
             kind=self.kind,
             application=snapshot.application,
@@ -73,7 +75,7 @@ class Assembly:
             resources=resources,
             bindings=tuple(bindings),
             releases=tuple(releases),
-            steps=planned_steps(ensured, destroyed, edges, snapshot),
+            steps=planned_steps(ensured, destroyed, edges, snapshot, users),
             touched=self._touched(actions, edges),
         )
         return replace(plan, questions=questions_of(plan, snapshot))
@@ -155,6 +157,7 @@ class Assembly:
         edges: Mapping[tuple[str, str], str],
         releases: Sequence[PlannedRelease],
         destroyed: Iterable[str],
+        users: Mapping[str, UserChange],
     ) -> dict[str, Action]:
         used_before = {
             each.key
@@ -169,20 +172,27 @@ class Assembly:
                 actions[key] = Action.UPDATE
             else:
                 actions[key] = Action.UNCHANGED if key in used_before else Action.REUSE
-        updated = [key for key, action in actions.items() if action is Action.UPDATE]
-        for key in output_dependents(updated, edges):
+        updated = {key for key, action in actions.items() if action is Action.UPDATE}
+        given = new_takers(users, edges, self.snapshot)
+        for key in given | output_dependents(updated | given, edges):
             if actions.get(key) not in (Action.CREATE, Action.UPDATE):
                 actions[key] = Action.RECHECK
         for release in releases:
             actions.setdefault(release.key, Action.RELEASE)
+        for key in users:
+            actions.setdefault(key, Action.UNCHANGED)
         return actions | dict.fromkeys(destroyed, Action.DESTROY)
 
     def _ensured(
-        self, actions: Mapping[str, Action], edges: Mapping[tuple[str, str], str]
+        self,
+        actions: Mapping[str, Action],
+        edges: Mapping[tuple[str, str], str],
+        users: Mapping[str, UserChange],
     ) -> set[str]:
         """Everything whose input changes, and in the closure of what is used what is not clean."""
         changing = (Action.CREATE, Action.UPDATE, Action.RECHECK)
         ensured = {key for key, action in actions.items() if action in changing}
+        ensured |= users.keys()
         used = dependency_closure((each.key for each in self.requirements), edges)
         unclean = {
             key
@@ -205,6 +215,7 @@ class Assembly:
         actions: Mapping[str, Action],
         consumers: Mapping[str, Sequence[PlannedConsumer]],
         edges: Mapping[tuple[str, str], str],
+        users: Mapping[str, UserChange],
     ) -> tuple[PlannedResource, ...]:
         needs: dict[str, dict[str, str]] = defaultdict(dict)
         before = self.snapshot.dependencies.items()
@@ -223,6 +234,7 @@ class Assembly:
                 consumers.get(key, ()),
                 {t: needs[key][t] for t in sorted(needs[key])},
                 found[key],
+                users,
             )
             for key in order(actions, inside)
         )
@@ -234,6 +246,7 @@ class Assembly:
         consumers: Sequence[PlannedConsumer],
         depends_on: Mapping[str, str],
         found: Sequence[Found],
+        users: Mapping[str, UserChange],
     ) -> PlannedResource:
         each = self.desired.get(key) or self.left.get(key)
         each = each or as_it_is(self.snapshot.resources[key], depends_on)
@@ -247,7 +260,7 @@ class Assembly:
             type=each.type,
             class_=each.class_,
             action=action,
-            reason=self._reason(each, action, actions, consumers, changes),
+            reason=self._reason(each, action, actions, consumers, changes, users),
             template=PlannedTemplate(
                 each.version.id,
                 each.version.template,
@@ -268,6 +281,8 @@ class Assembly:
             decided_by=each.decided_by,
             unmet=each.unmet,
             shrinks=each.shrinks,
+            joining=users.get(key, NO_CHANGE).joining,
+            leaving=users.get(key, NO_CHANGE).leaving,
         )
 
     def _reason(
@@ -277,6 +292,7 @@ class Assembly:
         actions: Mapping[str, Action],
         consumers: Sequence[PlannedConsumer],
         changes: Sequence[Change],
+        users: Mapping[str, UserChange],
     ) -> str:
         present = each.present
         if action is Action.CREATE:
@@ -291,7 +307,11 @@ class Assembly:
         if action is Action.UPDATE:
             return f"changes {', '.join(change.param for change in changes)}"
         if action is Action.RECHECK:
-            updated = sorted(key for key in each.depends_on if actions.get(key) in _MAY_CHANGE)
+            updated = sorted(
+                key
+                for key in each.depends_on
+                if actions.get(key) in _MAY_CHANGE or each.key in users.get(key, NO_CHANGE).joining
+            )
             return f"may update after {', '.join(updated)}"
         if action is Action.DESTROY:
             return "as requested" if each.key in self.condemned else "nothing uses it any more"

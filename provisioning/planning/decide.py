@@ -28,6 +28,7 @@ from provisioning.planning.plan import (
 )
 from provisioning.planning.questions import closed_problems
 from provisioning.planning.requirements import Requirement, requirements_of
+from provisioning.planning.users import USES_CONSUMERS
 from provisioning.planning.validation import (
     ParamChecks,
     container_output_problems,
@@ -74,7 +75,8 @@ def decide(
     if problems:
         raise PlanError(_in_order(problems))
     for key, present in snapshot.resources.items():
-        if key not in desired and present.version.uses and is_own(present, snapshot):
+        looks = set(present.version.uses) - {USES_CONSUMERS}
+        if key not in desired and looks and is_own(present, snapshot):
             _refresh(present, workloads, snapshot, desired)
     left = _left(names, staying, snapshot, desired, {each.key for each in requirements})
     plan = Assembly(

@@ -47,9 +47,7 @@ def decide_ensure(key: str, snapshot: Snapshot) -> Plan:
     """
     resource = snapshot.resources.get(key)
     if resource is None or resource.deleting:
-        raise HeldResourceError(
-            f"Cannot take in {short_name(key)}: it is gone, or being destroyed."
-        )
+        raise HeldResourceError(f"{short_name(key)} is gone, or being destroyed.")
     needs = {target: kind for (of, target), kind in snapshot.dependencies.items() if of == key}
     desired = {key: as_it_is(resource, needs)}
     return Assembly(

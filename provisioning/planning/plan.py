@@ -143,6 +143,8 @@ class PlannedResource:
 
     `params` and `context` are the unsubstituted input, `depends_on` maps the keys it needs to the
     kind of dependency, `resource_id` is empty for one to be created. `reason` is a sentence.
+    `joining` names those who are given outputs of their own from now on, `leaving` those whose own
+    end.
     """
 
     key: str
@@ -167,6 +169,8 @@ class PlannedResource:
     decided_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unmet: tuple[UnmetWish, ...] = ()
     shrinks: tuple[Shrink, ...] = ()
+    joining: tuple[str, ...] = ()
+    leaving: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the resource as JSON values."""
@@ -179,6 +183,8 @@ class PlannedResource:
             "decided_by": {param: list(who) for param, who in sorted(self.decided_by.items())},
             "unmet": [_plain(wish) for wish in self.unmet],
             "shrinks": [_plain(shrink) for shrink in self.shrinks],
+            "joining": list(self.joining),
+            "leaving": list(self.leaving),
         }
 
 

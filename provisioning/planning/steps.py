@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from provisioning.graph.build import order
 from provisioning.planning.facts import Snapshot
 from provisioning.planning.plan import PlannedStep
+from provisioning.planning.users import UserChange
 
 Edges = Mapping[tuple[str, str], str]
 
@@ -35,17 +36,22 @@ def planned_steps(
     destroyed: Collection[str],
     edges: Edges,
     snapshot: Snapshot,
+    users: Mapping[str, UserChange],
 ) -> tuple[PlannedStep, ...]:
     """Order the steps: ensures after what they need, destroys after all that needed the destroyed.
 
-    `edges` are those after the plan; a destroy also waits for the ensures of former dependents.
+    `edges` are those after the plan; a destroy also waits for the ensures of former dependents. So
+    does, unless another ensure waits for it, what takes back in `users` what these were given.
     """
     needs: dict[str, set[str]] = {key: set() for key in [*ensured, *destroyed]}
     for source, target in edges:
         if source in ensured and target in ensured:
             needs[source].add(target)
+    needed = {target for source, target in edges if source in ensured}
+    losing = {key for key, change in users.items() if change.leaving} - needed
     for source, target in snapshot.dependencies:
-        if target in destroyed and source in needs:
+        left = target in losing and (source, target) not in edges
+        if source in needs and (target in destroyed or left):
             needs[target].add(source)
     ordered = order(needs, ((key, other) for key, others in needs.items() for other in others))
     return tuple(

@@ -11,7 +11,13 @@ from django.db import transaction
 from django.db.models import Model, QuerySet
 
 from provisioning.encryption import DecryptionError, rotate, rotate_bytes
-from provisioning.models import Credential, Deployment, ResourceOutput, StateVersion
+from provisioning.models import (
+    ConsumerOutput,
+    Credential,
+    Deployment,
+    ResourceOutput,
+    StateVersion,
+)
 from provisioning.services.audit import record
 from provisioning.services.people import require_staff
 
@@ -40,6 +46,9 @@ def rotate_everything(
     require_staff(actor, "rotate the encryption keys")
     rotations = [
         _rotate("output", ResourceOutput.objects.exclude(ciphertext=""), "ciphertext", progress),
+        _rotate(
+            "consumer output", ConsumerOutput.objects.exclude(ciphertext=""), "ciphertext", progress
+        ),
         _rotate("state", StateVersion.objects.all(), "data", progress),
         _rotate("credential", Credential.objects.exclude(ciphertext=""), "ciphertext", progress),
         _rotate("Score text", Deployment.objects.exclude(score=""), "score", progress),

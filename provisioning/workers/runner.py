@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from django.db.models.functions import Now
 from provisioning.drivers import get_driver
 from provisioning.drivers.base import (
     ANY_OUTPUT,
+    Consumer,
     Driver,
     DriverError,
     DriverInput,
@@ -34,10 +35,11 @@ from provisioning.encryption import mac
 from provisioning.exceptions import ConductorError
 from provisioning.models import Resource, ResourceState, Step, StepAction, StepStatus
 from provisioning.planning.references import keys_in, sensitive_params, substitute_bound
+from provisioning.planning.users import USES_CONSUMERS
 from provisioning.score.secretref import secretrefs
 from provisioning.services.catalog import unpack
 from provisioning.services.deployments import finish
-from provisioning.services.outputs import needed_outputs, stored_outputs
+from provisioning.services.outputs import consumers_of, needed_outputs, stored_outputs
 from provisioning.workers.lease import Lease, lease_time
 from provisioning.workers.run import StepRun
 
@@ -142,7 +144,7 @@ def _ensure(step: Step, run: StepRun) -> None:
     _store(run, finish.begin_ensure, step)
     result = task.driver.ensure(task.input, run)
     sensitive = _sensitive(task, result, run)
-    _check_declared(task.input.outputs, result)
+    _check_declared(task.input, result)
     _clean_up(step, run)
     _store(
         run,
@@ -150,6 +152,9 @@ def _ensure(step: Step, run: StepRun) -> None:
         step,
         outputs=result.outputs,
         sensitive=sensitive,
+        by_consumer={
+            each.id: result.consumer_outputs.get(each.id, {}) for each in task.input.consumers or ()
+        },
         mac=task.mac,
         state=result.state_location,
     )
@@ -178,6 +183,7 @@ def _task(step: Step, run: StepRun, *, gone: bool = False) -> _Task:
     previous, own_secret = stored_outputs(resource)
     for key in own_secret:
         run.mask(previous[key])
+    consumers = _consumers(resource, run) if USES_CONSUMERS in version.uses else None
     try:
         params = substitute_bound(resource.params, values, version.params_schema)
     except ConductorError:
@@ -205,24 +211,51 @@ def _task(step: Step, run: StepRun, *, gone: bool = False) -> _Task:
         previous_outputs=previous,
         imports=resource.imports,
         import_changes=resource.import_changes,
+        consumers=consumers,
     )
     applied = {"version": version.digest, "params": params, "context": resource.context}
+    if consumers is not None:
+        applied["consumers"] = [each.id for each in consumers]
     return _Task(resource, get_driver(version.template.driver), driver_input, mac(applied))
+
+
+def _consumers(resource: Resource, run: StepRun) -> tuple[Consumer, ...]:
+    """Read who is given outputs of its own; what they were given before is kept out of the log."""
+    found = consumers_of(resource)
+    for consumer, secret in found:
+        for name in secret:
+            run.mask(consumer.previous_outputs[name])
+    return tuple(consumer for consumer, _ in found)
 
 
 def _sensitive(task: _Task, result: DriverResult, run: StepRun) -> frozenset[str]:
     """Name the outputs to encrypt: declared so, called so by the driver, or made from a secret."""
-    sensitive = declared_sensitive(task.input.outputs, result.outputs) | result.sensitive
-    for name in sensitive & result.outputs.keys():
-        run.mask(result.outputs[name])
-    return sensitive | {name for name, value in result.outputs.items() if run.holds_secret(value)}
+    given = [
+        (name, value)
+        for outputs in (result.outputs, *result.consumer_outputs.values())
+        for name, value in outputs.items()
+    ]
+    names = frozenset(name for name, _ in given)
+    sensitive = declared_sensitive(task.input.outputs, names) | (result.sensitive & names)
+    for name, value in given:
+        if name in sensitive:
+            run.mask(value)
+    return sensitive | {name for name, value in given if run.holds_secret(value)}
 
 
-def _check_declared(declared: tuple[Output, ...], result: DriverResult) -> None:
+def _check_declared(resource: DriverInput, result: DriverResult) -> None:
+    """Raise a DriverError if anybody would miss an output that the template declares.
+
+    Where each user is given outputs of its own, it is enough if each has it.
+    """
+    given: list[Mapping[str, Any]] = [result.outputs]
+    if resource.consumers is not None:
+        own = (result.consumer_outputs.get(each.id, {}) for each in resource.consumers)
+        given = [{**result.outputs, **outputs} for outputs in own]
     missing = sorted(
         output.name
-        for output in declared
-        if output.name != ANY_OUTPUT and output.name not in result.outputs
+        for output in resource.outputs
+        if output.name != ANY_OUTPUT and any(output.name not in outputs for outputs in given)
     )
     if missing:
         raise DriverError(

@@ -19,6 +19,7 @@ from provisioning.models import (
     Step,
 )
 from provisioning.models.deployments import TERMINAL_STATUSES, UNFINISHED_STEP_STATUSES
+from provisioning.services.outputs import not_taken_back
 from provisioning.workers import runner
 from provisioning.workers.tasks import work
 from tests.faults.crowd import APPLICATIONS, Somebody, populate
@@ -57,8 +58,9 @@ def place(
     place.template(
         "cache",
         outputs={"host": False, "password": True},
-        config={"wait": 0.01},
+        config={"wait": 0.01, "own": ["password"]},
         merge_rules={"size": {"rule": "maximum"}},
+        uses=["consumers"],
     )
     place.template("box", outputs={"host": False})
     populate(place)
@@ -125,6 +127,18 @@ def check_the_settled(ledger: Path) -> None:
     check_ledger(ledger)
     check_ends()
     check_edges()
+    check_credentials()
+
+
+def check_credentials() -> None:
+    """Check that each user of a cache has a password of its own, and nobody else."""
+    assert not not_taken_back().exists()
+    used = ResourceConsumer.objects.filter(state="active", resource__type="cache")
+    without = used.filter(own_outputs=None, resource__state="active")
+    assert list(without.values_list("alias", "resource__key")) == []
+    edges = ResourceDependency.objects.filter(kind="output", target__type="cache")
+    for edge in edges.filter(target__state="active"):
+        assert edge.source.own_outputs.filter(resource=edge.target).exists(), str(edge)
 
 
 def check_ledger(ledger: Path) -> None:

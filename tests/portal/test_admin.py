@@ -20,6 +20,7 @@ from provisioning.models import (
     Application,
     Approval,
     AuditEvent,
+    ConsumerOutput,
     Credential,
     Environment,
     Figure,
@@ -63,7 +64,9 @@ def place(db: None, settings: LazySettings, tmp_path: Path, alice: User) -> Plac
     place = new_place()
     place.template(
         "cache",
-        outputs={"host": False, "password": True},
+        outputs={"host": False, "password": True, "token": True},
+        config={"own": ["token"]},
+        uses=["consumers"],
     )
     ResourcePool.objects.create(
         environment=place.environment,
@@ -135,8 +138,10 @@ def secrets() -> list[str]:
     return [
         SECRET,
         IMAGE,
+        "fake-token",
         *ResourceOutput.objects.filter(sensitive=True).values_list("ciphertext", flat=True),
         *Credential.objects.values_list("ciphertext", flat=True),
+        *ConsumerOutput.objects.values_list("ciphertext", flat=True),
         *(bytes(data).decode() for data in states),
     ]
 

@@ -8,7 +8,14 @@ from django.conf import LazySettings
 from django.contrib.auth.models import User
 
 from provisioning.encryption import decrypt, decrypt_bytes, encrypt_bytes, mac
-from provisioning.models import AuditEvent, Deployment, Resource, ResourceOutput, StateVersion
+from provisioning.models import (
+    AuditEvent,
+    ConsumerOutput,
+    Deployment,
+    Resource,
+    ResourceOutput,
+    StateVersion,
+)
 from provisioning.services import encryption_keys
 from tests.portal.commands import run
 from tests.provisioning.place import Place
@@ -17,7 +24,12 @@ from tests.provisioning.place import Place
 @pytest.fixture
 def secrets(place: Place) -> Place:
     """Return a place with an encrypted output, an encrypted Score text and three states."""
-    place.template("cache", outputs={"host": False, "password": True})
+    place.template(
+        "cache",
+        outputs={"host": False, "password": True, "token": True},
+        config={"own": ["token"]},
+        uses=["consumers"],
+    )
     place.deploy("  one: {type: cache}\n")
     for number in range(1, 4):
         StateVersion.objects.create(
@@ -45,20 +57,24 @@ def test_everything_is_readable_with_the_newest_key_alone(
     assert ran.status == 0
     assert ran.out.splitlines() == [
         "1 output values have the newest key.",
+        "1 consumer output values have the newest key.",
         "3 state values have the newest key.",
         "0 credential values have the newest key.",
         "1 Score text values have the newest key.",
     ]
-    assert ran.err.splitlines()[1:3] == ["state: 2 of 3", "state: 3 of 3"]
+    assert ran.err.splitlines()[2:4] == ["state: 2 of 3", "state: 3 of 3"]
     settings.ENCRYPTION_KEYS = [newest]
     output = ResourceOutput.objects.get(sensitive=True)
     assert json.loads(decrypt(output.ciphertext)) == "fake-password"
+    own = ConsumerOutput.objects.get()
+    assert json.loads(decrypt(own.ciphertext)).startswith("fake-token-")
     states = {decrypt_bytes(bytes(state.data)) for state in StateVersion.objects.all()}
     assert states == {b"state"}
     assert "type: cache" in decrypt(Deployment.objects.get().score)
     event = AuditEvent.objects.get(action="encryption.rotated")
     assert (
-        event.reason == "1 output values, 3 state values, 0 credential values, 1 Score text values"
+        event.reason == "1 output values, 1 consumer output values, 3 state values, "
+        "0 credential values, 1 Score text values"
     )
 
 

@@ -61,6 +61,23 @@ def test_who_else_uses_a_shared_resource_is_shown(shop: Place, tmp_path: Path) -
     assert "also used by other/api" in ran.out
 
 
+def test_who_gets_and_loses_credentials_is_shown(place: Place, tmp_path: Path) -> None:
+    place.template(
+        "postgres", outputs={"host": False}, config={"own": ["host"]}, uses=["consumers"]
+    )
+    shared = "  %s:\n    type: postgres\n    reference: {mode: shared, name: main}\n"
+    place.deploy(shared % "db", application="other", workload="api")
+    place.deploy(shared % "db")
+    path = tmp_path / "shared.yaml"
+    path.write_text(score_file("web", shared % "store"))
+
+    ran = run("plan", str(path), *TARGET)
+
+    assert "makes credentials of their own for shop/web.store" in ran.out
+    assert "takes back the credentials of shop/web.db" in ran.out
+    assert "Changes what" not in ran.out
+
+
 def test_explain_shows_every_candidate(shop: Place, file: Path) -> None:
     ran = run("plan", str(file), *TARGET, "--explain")
 

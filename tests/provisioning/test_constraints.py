@@ -16,6 +16,7 @@ from provisioning.models import (
     Application,
     Approval,
     AuditEvent,
+    ConsumerOutput,
     Deployment,
     Environment,
     Figure,
@@ -40,8 +41,9 @@ from provisioning.models import (
 from tests.provisioning.place import Place
 
 MODELS = [
-    Application, Approval, Deployment, Environment, Figure, Grant, LogChunk, MaintenanceMode, Membership,
-    Organisation, Resource, ResourceConsumer, ResourceDependency, ResourceOutput, ResourcePool,
+    Application, Approval, ConsumerOutput, Deployment, Environment, Figure, Grant, LogChunk,
+    MaintenanceMode, Membership, Organisation, Resource, ResourceConsumer, ResourceDependency,
+    ResourceOutput, ResourcePool,
     ResourceTemplate, ResourceTemplateVersion, StateVersion, Step, Team, TemplateRule, Workload,
 ]  # fmt: skip
 
@@ -49,7 +51,12 @@ MODELS = [
 @pytest.fixture(autouse=True)
 def rows(place: Place) -> None:
     """Store at least one row of every model."""
-    place.template("part", outputs={"host": False, "password": True})
+    place.template(
+        "part",
+        outputs={"host": False, "password": True, "token": True},
+        config={"own": ["token"]},
+        uses=["consumers"],
+    )
     place.deploy(
         "  one:\n    type: part\n  two:\n    type: part\n    params: {of: '${resources.one.host}'}\n"
     )
@@ -172,6 +179,9 @@ BREAKS: dict[str, Callable[[], object]] = {
     "consumer_mode_valid": changed(ResourceConsumer, mode="odd"),
     "output_key_unique": copied(ResourceOutput),
     "output_sensitive_only_encrypted": changed(ResourceOutput, value="in clear", sensitive=True),
+    "consumer_output_key_unique": copied(ConsumerOutput),
+    "consumer_output_of_one": changed(ConsumerOutput, consumer=None, dependent=None),
+    "consumer_output_sensitive_only_encrypted": changed(ConsumerOutput, value="in clear"),
     "dependency_unique": copied(ResourceDependency),
     "dependency_not_self": changed(ResourceDependency, target=models.F("source")),
     "dependency_kind_valid": changed(ResourceDependency, kind="odd"),

@@ -13,13 +13,11 @@ from django.db import transaction
 from django.utils import timezone
 
 from provisioning.drivers.base import LeaseLostError, StateLocation
-from provisioning.encryption import canonical_json, encrypt
 from provisioning.models import (
     ConsumerState,
     DeletionPolicy,
     Resource,
     ResourceDependency,
-    ResourceOutput,
     ResourceState,
     StateVersion,
     Step,
@@ -32,6 +30,7 @@ from provisioning.services import transitions
 from provisioning.services.deployments.suitability import UnsuitableError, unsuitable_needs
 from provisioning.services.deployments.wishes import floor_of, note_unmet, tell_unmet
 from provisioning.services.logs.noting import note
+from provisioning.services.outputs import forget_outputs, store_outputs
 
 
 def begin_ensure(step: Step) -> None:
@@ -113,16 +112,18 @@ def finish_ensure(
     *,
     outputs: Mapping[str, Any],
     sensitive: Collection[str],
+    by_consumer: Mapping[str, Mapping[str, Any]],
     mac: str,
     state: StateLocation | None,
 ) -> None:
     """End an ensure whose driver has done its work; raise LeaseLostError.
 
-    `outputs` replace the stored ones, those in `sensitive` encrypted; `mac` is of the applied input.
+    `outputs`, and what `by_consumer` gives to each alone, replace the stored ones, those in
+    `sensitive` encrypted; `mac` is of the applied input.
     """
     with transaction.atomic():
         resource = _locked(step)
-        store_outputs(resource, outputs, sensitive)
+        store_outputs(resource, outputs, sensitive, by_consumer)
         resource.applied_mac = mac
         resource.applied_spec_digest = resource.spec_digest
         if state is not None:
@@ -204,7 +205,7 @@ def move_resource(resource: Resource, state: str, step: Step, reason: str = "") 
 
 def delete_resource(resource: Resource, step: Step, reason: str = "") -> None:
     """Note that a locked resource is gone, and with it its outputs and what it needed."""
-    resource.outputs.all().delete()
+    forget_outputs(resource)
     ResourceDependency.objects.filter(source=resource).delete()
     transitions.move(
         resource,
@@ -242,29 +243,6 @@ def _succeed(step: Step, reason: str = "") -> None:
     waiting = step.needed_by.filter(status=StepStatus.PENDING).exclude(queue=step.queue)
     for queue in waiting.values_list("queue", flat=True).distinct().order_by("queue"):
         doorbell.ring(queue)
-
-
-def store_outputs(
-    resource: Resource, outputs: Mapping[str, Any], sensitive: Collection[str]
-) -> None:
-    """Replace a resource's outputs, those in `sensitive` encrypted."""
-    resource.outputs.exclude(key__in=outputs).delete()
-    ResourceOutput.objects.bulk_create(
-        [
-            ResourceOutput(
-                resource=resource,
-                key=key,
-                sensitive=True,
-                ciphertext=encrypt(canonical_json(value)),
-            )
-            if key in sensitive
-            else ResourceOutput(resource=resource, key=key, value=value)
-            for key, value in outputs.items()
-        ],
-        update_conflicts=True,
-        unique_fields=["resource", "key"],
-        update_fields=["sensitive", "value", "ciphertext"],
-    )
 
 
 def _block_dependents(step: Step, resource: Resource) -> None:

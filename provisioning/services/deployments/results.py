@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from provisioning.models import Resource, ResourceConsumer
@@ -11,7 +11,7 @@ from provisioning.planning.checks import OUTPUTS, PARAMS, WISH, Facts, facts_of
 from provisioning.planning.conditions import UNKNOWN
 from provisioning.planning.facts import VersionFacts
 from provisioning.planning.references import keys_in, sensitive_params
-from provisioning.services.outputs import needed_outputs, stored_outputs
+from provisioning.services.outputs import needed_outputs, read_outputs, stored_outputs
 from provisioning.snapshot import version_facts
 from provisioning.snapshot.view import View
 
@@ -20,7 +20,8 @@ from provisioning.snapshot.view import View
 class Result:
     """The outputs of a resource, and those of others that its params and wishes refer to.
 
-    `secret` and `secret_needed` name those that may be compared and not be shown.
+    `secret` and `secret_needed` name those that may be compared and not be shown. If it is `open`,
+    their values are UNKNOWN.
     """
 
     version: VersionFacts
@@ -29,6 +30,14 @@ class Result:
     secret: frozenset[str]
     needed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     secret_needed: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    open: bool = False
+
+    def to(self, consumer: ResourceConsumer) -> Result:
+        """Return what a consumer sees of it: its own outputs over those that all have."""
+        own, secret = read_outputs(consumer.own_outputs.all(), reveal=not self.open)
+        if self.open:
+            own |= dict.fromkeys(secret, UNKNOWN)
+        return replace(self, outputs={**self.outputs, **own}, secret=self.secret | secret)
 
     def facts(self, wish: Mapping[str, Any] | None) -> Facts:
         """Return what is compared for a consumer that asks for this."""
@@ -69,4 +78,5 @@ def read_open_result(resource: Resource) -> Result:
     """Read what is no secret; the rest, and what a reference gives, is UNKNOWN."""
     outputs, secret = stored_outputs(resource, reveal=False)
     outputs |= dict.fromkeys(secret, UNKNOWN)
-    return Result(version_facts(resource.template_version), resource.params, outputs, secret)
+    version = version_facts(resource.template_version)
+    return Result(version, resource.params, outputs, secret, open=True)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import QuerySet, prefetch_related_objects
 
 from provisioning.models import (
     AuditEvent,
@@ -120,6 +120,8 @@ def _tell_each(
     deployment_id: int,
 ) -> None:
     """Tell each consumer what the merge did not give it and, if there is a result, its checks."""
+    if result is not None:
+        prefetch_related_objects(consumers, "own_outputs")
     rules = rules_of(resource.template_version.merge_rules)
     checks = checks_of(resource.template_version.checks)
     for consumer in consumers:
@@ -127,7 +129,7 @@ def _tell_each(
             note_unmet(consumer, _sentence(resource, each), deployment_id)
         if result is None:
             continue
-        facts = result.facts(wished_params(consumer))
+        facts = result.to(consumer).facts(wished_params(consumer))
         for check in facts.broken(checks):
             sentence = f"{resource.key} is not as it asked: {facts.sentence(check)}"
             note_unmet(consumer, sentence, deployment_id)

@@ -34,8 +34,8 @@ from provisioning.planning.maintenance import HeldResourceError, consumer_names,
 from provisioning.planning.naming import resource_name
 from provisioning.services import transitions
 from provisioning.services.audit import record
-from provisioning.services.deployments.finish import store_outputs
 from provisioning.services.locks import lock_environment
+from provisioning.services.outputs import forget_outputs, store_outputs
 from provisioning.services.people import require_staff
 from provisioning.services.resources.breaking import break_uses
 from provisioning.services.resources.destroy import require_reason
@@ -177,7 +177,7 @@ def detach_resource(
         by = actor.get_username()
         why = reason.strip() or "It was detached."
         break_uses(resource, actor=by, reason=why)
-        resource.outputs.all().delete()
+        forget_outputs(resource)
         ResourceDependency.objects.filter(source=resource).delete()
         transitions.move(resource, ResourceState.DELETING, actor=by, reason=why)
         transitions.move(

@@ -138,7 +138,7 @@ def test_the_new_owner_of_a_step_finishes_it(place: Place) -> None:
         lambda step: finish.finish_unchanged(step, "x"),
         lambda step: finish.fail_step(step, "no"),
         lambda step: finish.finish_ensure(
-            step, outputs={"a": 1}, sensitive=(), mac="m", state=None
+            step, outputs={"a": 1}, sensitive=(), by_consumer={}, mac="m", state=None
         ),
     ],
 )

@@ -73,6 +73,23 @@ def test_joiner_is_told_without_a_step(place: Place) -> None:
     assert told.startswith("mail/web.common: shared/common is not as it asked: It allows fewer")
 
 
+def test_each_is_compared_with_what_it_has_of_its_own(place: Place) -> None:
+    other = {"condition": "outputs.password != wish.expected", "message": "It is the weak one."}
+    place.template(
+        "database",
+        outputs={"password": True},
+        config={"own": ["password"]},
+        uses=["consumers"],
+        checks=[other],
+        merge_rules=MERGED,
+    )
+
+    deployment = place.deploy(common("{expected: weak}"))
+
+    assert deployment.status == "succeeded"
+    assert wishes_not_met(deployment) == []
+
+
 def test_secret_output_is_compared_in_a_worker_and_never_shown(place: Place) -> None:
     with_checks(place, RIGHT, max_connections=50, password="s3cret-one")
     place.deploy(common("{connections: 9, expected: guess}"))
