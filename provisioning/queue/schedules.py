@@ -61,7 +61,8 @@ SCHEDULES = (
         "conductor expiry",
         "provisioning.workers.regular.expire",
         1,
-        "ends requests that nobody answered, and destroys what nobody has used for long enough",
+        "ends requests that nobody answered, destroys what nobody has used for long enough, and takes "
+        "back the credentials of who left",
     ),
     Scheduled(
         "conductor figures",

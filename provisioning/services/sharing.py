@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from provisioning.exceptions import ConductorError
@@ -20,7 +21,6 @@ from provisioning.models import (
     ResourceDependency,
     SharingPolicy,
     Team,
-    Workload,
 )
 from provisioning.models.resources import LIVE_RESOURCE_STATES
 from provisioning.services import transitions
@@ -33,6 +33,7 @@ from provisioning.services.resources.parts import (
     revoke_parts,
     uses_of_parts,
 )
+from provisioning.services.resources.taking_back import take_back
 
 
 class SharingError(ConductorError):
@@ -43,9 +44,11 @@ class SharingError(ConductorError):
 class Revocation:
     """What a consumer loses: names of outputs, and its application's resources that use them.
 
-    `others` are further aliases of the application on the same resource, which keep it; `returns`
-    says why the next deployment would join again without asking, or is empty; `parts` are the keys
-    of what belongs to the resource.
+    `own` names those outputs that were given to it alone, and are made invalid; `known` the sensitive
+    ones that all users have alike, and that stay valid until they are changed. `others` are further
+    aliases of the application on the same resource, which keep it; `returns` says why the next
+    deployment would join again without asking, or is empty; `parts` are the keys of what belongs to
+    the resource.
     """
 
     application: str
@@ -53,6 +56,8 @@ class Revocation:
     alias: str
     resource: str
     outputs: tuple[str, ...]
+    own: tuple[str, ...]
+    known: tuple[str, ...]
     dependents: tuple[str, ...]
     others: tuple[str, ...]
     returns: str
@@ -144,21 +149,19 @@ def transfer(*, resource: Resource, team: Team, actor: User) -> Resource:
 def plan_revocation(consumer: ResourceConsumer) -> Revocation:
     """Tell what revoking a consumer would take from it; write nothing."""
     resource, workload = consumer.resource, consumer.workload
-    others = [
-        f"{each.workload.name}.{each.alias}"
-        for each in _consumers_of(resource, workload)
-        if each.pk != consumer.pk
-    ]
-    edges = [] if others else _edges(resource, workload)
-    outputs = resource.outputs.order_by("key").values_list("key", flat=True)
+    shared = set(resource.outputs.values_list("key", flat=True))
+    secret = set(resource.outputs.filter(sensitive=True).values_list("key", flat=True))
+    own = set(consumer.own_outputs.values_list("key", flat=True))
     return Revocation(
         application=workload.application.name,
         workload=workload.name,
         alias=consumer.alias,
         resource=resource.key,
-        outputs=tuple(outputs),
-        dependents=tuple(edge.source.key for edge in edges),
-        others=tuple(others),
+        outputs=tuple(sorted(shared | own)),
+        own=tuple(sorted(own)),
+        known=tuple(sorted(secret - own)),
+        dependents=tuple(edge.source.key for edge in _edges_of(consumer)),
+        others=tuple(f"{each.workload.name}.{each.alias}" for each in _others(consumer)),
         returns=_why_it_returns(resource, workload.application),
         parts=tuple(each.resource.key for each in uses_of_parts(consumer)),
     )
@@ -167,8 +170,9 @@ def plan_revocation(consumer: ResourceConsumer) -> Revocation:
 def revoke(*, consumer: ResourceConsumer, reason: str, actor: User) -> Revocation:
     """Put a consumer out of a resource and its parts; return what it lost.
 
-    It gets no outputs any more, nor do its application's resources that use them, and a grant to the
-    application ends, so that its next deployment asks again. Raises SharingError or NotAllowedError.
+    It gets no outputs any more, nor do its application's resources that use them; what was given to
+    these alone is taken back by a maintenance deployment. A grant to the application ends, so that
+    its next deployment asks again. Raises SharingError or NotAllowedError.
     """
     reason = reason.strip()
     if not reason:
@@ -187,6 +191,8 @@ def revoke(*, consumer: ResourceConsumer, reason: str, actor: User) -> Revocatio
             )
         application = consumer.workload.application
         lost = plan_revocation(consumer)
+        for edge in _edges_of(consumer):
+            edge.delete()
         transitions.move(
             consumer,
             ConsumerState.REVOKED,
@@ -197,14 +203,14 @@ def revoke(*, consumer: ResourceConsumer, reason: str, actor: User) -> Revocatio
         revoke_parts(consumer, actor=actor.get_username(), reason=reason)
         if not lost.others:
             Grant.objects.filter(resource=resource, application=application).delete()
-            for edge in _edges(resource, consumer.workload):
-                edge.delete()
         _note(
             actor,
             "resource.revoked",
             resource,
             f"From {application}/{lost.workload}.{lost.alias}: {reason}",
         )
+        for each in (resource, *parts_of(resource)):
+            take_back(resource=each, actor=actor.get_username(), reason=f"Revoked: {reason}")
     return lost
 
 
@@ -226,28 +232,35 @@ def _owned(resource: Resource, actor: User, action: str) -> Resource:
     return locked
 
 
-def _consumers_of(resource: Resource, workload: Workload) -> list[ResourceConsumer]:
-    """Return the uses of a resource by a workload's application in the workload's environment."""
+def _others(consumer: ResourceConsumer) -> list[ResourceConsumer]:
+    """Return the further uses that the same application makes of a resource in its environment."""
     rows = ResourceConsumer.objects.filter(
-        resource=resource,
+        resource=consumer.resource,
         state=ConsumerState.ACTIVE,
-        workload__application=workload.application_id,
-        workload__environment=workload.environment_id,
-    )
+        workload__application=consumer.workload.application_id,
+        workload__environment=consumer.workload.environment_id,
+    ).exclude(pk=consumer.pk)
     return list(rows.select_related("workload").order_by("workload__name", "alias"))
 
 
-def _edges(resource: Resource, workload: Workload) -> list[ResourceDependency]:
-    """Return the dependencies by which the own resources of a workload's application follow it.
+def _edges_of(consumer: ResourceConsumer) -> list[ResourceDependency]:
+    """Return the dependencies by which its application's own resources follow the consumer's.
 
-    Those of another environment are not meant: the application may use the resource there as well.
+    One stays that a workload uses which goes on using the consumer's resource. Those of another
+    environment are not meant: the application may use the resource there as well.
     """
+    kept = ResourceConsumer.objects.filter(
+        resource=OuterRef("source"),
+        state=ConsumerState.ACTIVE,
+        workload__in=[each.workload_id for each in _others(consumer)],
+    )
     edges = ResourceDependency.objects.filter(
-        target=resource,
-        source__created_by=workload.application_id,
-        source__environment=workload.environment_id,
+        ~Exists(kept),
+        target=consumer.resource,
+        source__created_by=consumer.workload.application_id,
+        source__environment=consumer.workload.environment_id,
         source__state__in=LIVE_RESOURCE_STATES,
-    ).exclude(source__in=parts_of(resource))
+    ).exclude(source__in=parts_of(consumer.resource))
     return list(edges.select_related("source").order_by("source__key"))
 
 

@@ -17,6 +17,7 @@ from provisioning.services.figures import counters
 from provisioning.services.logs.retention import delete_old_logs
 from provisioning.services.pools import expire_claims, fill_pools
 from provisioning.services.resources.destroy import destroy_unused
+from provisioning.services.resources.taking_back import take_back_everywhere
 
 KEPT = timedelta(days=30)
 """How long failed tasks, and workers that are no more, are remembered."""
@@ -29,9 +30,13 @@ def tend_pools(_queue: str = "") -> None:
 
 
 def expire(_queue: str = "") -> None:
-    """End the requests that nobody answered, and destroy what nobody has used for long enough."""
+    """End the requests that nobody answered, and destroy what nobody has used for long enough.
+
+    What those were given who use a resource no more is taken back.
+    """
     expire_approvals()
     destroy_unused()
+    take_back_everywhere()
 
 
 def count_figures(_queue: str = "") -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -173,6 +174,32 @@ def test_share_revokes_after_showing_the_loss(
     assert run(*revoke, "--reason", "over", *env).status == 0
     mine.refresh_from_db()
     assert mine.state == "revoked"
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({}, "  What it has read stays valid until it is changed: token."),
+        (
+            {"uses": ["consumers"], "config": {"own": ["token"]}},
+            "  Its own token is taken back and works no more.",
+        ),
+    ],
+)
+def test_share_tells_what_becomes_of_the_credentials(
+    place: Place, charlie: User, more: dict[str, Any], told: str
+) -> None:
+    place.template("store", outputs={"host": False, "token": True}, **more)
+    place.deploy("  store:\n    type: store\n    reference: {mode: shared, name: store}\n")
+
+    shown = run(
+        "share", "revoke", "store", "--app", "shop", "--workload", "web", "--plan", "--env", "dev"
+    )
+
+    assert shown.out.splitlines()[:2] == [
+        "shop/web.store loses shared/store with host, token.",
+        told,
+    ]
 
 
 def test_the_page_shows_owners_the_form_alone(approval: Approval, client: Client) -> None:

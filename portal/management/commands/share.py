@@ -134,6 +134,14 @@ class Command(ConductorCommand):
         )
         for key in lost.parts:
             self.stdout.write(f"  {key} goes with it.")
+        if lost.own:
+            verbs = ("are", "work") if len(lost.own) > 1 else ("is", "works")
+            own = ", ".join(lost.own)
+            self.stdout.write(f"  Its own {own} {verbs[0]} taken back and {verbs[1]} no more.")
+        if lost.known:
+            self.stdout.write(
+                f"  What it has read stays valid until it is changed: {', '.join(lost.known)}."
+            )
         for key in lost.dependents:
             self.stdout.write(f"  {key} uses its outputs and will not follow them any more.")
         if lost.others:

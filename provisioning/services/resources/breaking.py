@@ -23,7 +23,7 @@ def break_references(
     deployment: Deployment, plan: Plan, resources: Mapping[str, Resource], actor: str
 ) -> None:
     """End the grace of what a maintenance destroys and, if it is forced, break who uses it."""
-    if deployment.resource is None:
+    if deployment.resource is None or deployment.ensures:
         return
     resource = resources[deployment.resource.key]
     Resource.objects.filter(pk=resource.pk).update(grace_until=None)

@@ -94,7 +94,7 @@ def expired_resources() -> QuerySet[Resource]:
         finished_at__gt=timezone.now() - RETRY,
     )
     tried = Deployment.objects.filter(
-        resource=OuterRef("pk"), created_at__gt=timezone.now() - RETRY
+        resource=OuterRef("pk"), ensures=False, created_at__gt=timezone.now() - RETRY
     )
     return _not_kept().filter(
         ~Exists(unfinished), ~Exists(failed), ~Exists(tried), grace_until__lte=timezone.now()
