@@ -40,6 +40,7 @@ def test_the_demo_can_be_repeated_and_leaves_the_database_to_its_user(
     assert "Terraform made orders' storage (a simulation): https://" in first
     assert "= reuse     postgres.default#api.db" in first
     assert "Consumers of the database: 2 (orders/api, reports/dashboard)" in first
+    assert "reports is refused by the database: its login is gone." in first
     assert "orders still reaches its database." in first
     assert "Consumers of the database: 1 (orders/api)" in first
     database = Resource.objects.get(key__startswith="shared/orders")
@@ -72,7 +73,13 @@ def test_without_terraform_the_demo_says_so_and_cleans_up(
 
 
 def drop(name: str) -> None:
-    """Drop a database that a test has left on the server, and its role."""
+    """Drop a database that a test has left on the server, and its roles."""
     with psycopg.connect(settings.CONDUCTOR_POSTGRES_ADMIN_URL(), autocommit=True) as server:
         server.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
-        server.execute(SQL("DROP ROLE {}").format(Identifier(name)))
+        logins = server.execute(
+            "SELECT member::regrole::text FROM pg_auth_members JOIN pg_roles ON pg_roles.oid = member"
+            " WHERE roleid = %s::regrole AND NOT rolsuper",
+            (name,),
+        )
+        for role in [*(login for (login,) in logins.fetchall()), name]:
+            server.execute(SQL("DROP ROLE {}").format(Identifier(role)))

@@ -148,8 +148,10 @@ class Story:
         self._count(expected=2)
 
     def reports_leave(self) -> None:
-        """Tear down the application that joined; the database must stay."""
+        """Tear down the application that joined; its login must go, and the database stay."""
+        theirs = self._outputs(self.surroundings.reports, reveal=True)["dashboard"]["orders"]
         self._teardown(self.surroundings.reports)
+        self._check_refused(theirs, "reports is refused by the database: its login is gone.")
         with connect(self._outputs(self.surroundings.orders, reveal=True)["api"]["db"]) as link:
             link.execute("SELECT count(*) FROM orders")
         self.say("  orders still reaches its database.")
@@ -159,12 +161,7 @@ class Story:
         """Tear down the last user; the database must go."""
         database = self._outputs(self.surroundings.orders, reveal=True)["api"]["db"]
         self._teardown(self.surroundings.orders)
-        try:
-            connect(database).close()
-        except psycopg.OperationalError:
-            self.say("  Nobody can connect to the database any more: it is gone.")
-        else:
-            raise DemoError("The database still takes connections although nobody uses it.")
+        self._check_refused(database, "Nobody can connect to the database any more: it is gone.")
 
     def _deploy(self, application: Application, names: list[str]) -> None:
         folder = settings.BASE_DIR / "examples"
@@ -175,6 +172,7 @@ class Story:
             environment=self.surroundings.environment,
             files=files,
             actor=self.actor,
+            upgrade=True,
         )
         self._wait(deployment)
 
@@ -206,6 +204,15 @@ class Story:
             reveal=reveal,
             actor=self.actor,
         )
+
+    def _check_refused(self, database: Mapping[str, Any], proof: str) -> None:
+        """Say the proof if the database refuses what an application was given; raise DemoError."""
+        try:
+            connect(database).close()
+        except psycopg.OperationalError:
+            self.say(f"  {proof}")
+        else:
+            raise DemoError(f"{database['username']} can still connect to the database.")
 
     def _count(self, *, expected: int) -> None:
         """Show who uses the database; raise DemoError if it is not as many as there should be."""
