@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from provisioning.models import AuditEvent, Deployment, Resource, ResourceConsumer
+from provisioning.models import AuditEvent, Resource, ResourceConsumer, Step
 from tests.faults.diary import Diary
 
 DECISIONS = ("deployment.running", "consumer.revoked")
@@ -64,8 +64,10 @@ class Model:
         rows = AuditEvent.objects.filter(action="resource.provisioning", old_status="")
         for deployment, key, pk in rows.values_list("deployment_id", "subject", "subject_id"):
             self._made[deployment][key] = pk
-        maintained = Deployment.objects.filter(kind="maintenance").values_list("pk", "resource")
-        self._maintained = {str(pk): str(resource) for pk, resource in maintained}
+        self._destroyed: dict[str, list[str]] = defaultdict(list)
+        steps = Step.objects.filter(deployment__kind="maintenance", action="destroy")
+        for number, resource in steps.values_list("deployment", "resource"):
+            self._destroyed[str(number)].append(str(resource))
 
     def check_all(self) -> None:
         """Follow the decisions, and compare each look with what has been decided until then."""
@@ -142,14 +144,13 @@ class Model:
         assert self._leave((entry["application"], entry["alias"])) == entry["resource"]
 
     def _destroy(self, deployment: str) -> None:
-        resource = self._maintained[deployment]
-        users = self._users(resource)
-        if deployment in self._forced:
-            assert self._forced[deployment] == resource
+        chosen = self._forced.get(deployment)
+        assert chosen is None or chosen in self._destroyed[deployment]
+        for resource in self._destroyed[deployment]:
+            users = self._users(resource)
+            assert resource == chosen or not users, f"{resource} was to go under {users}"
             for person in users:
                 self._leave(person)
-        else:
-            assert not users, f"{resource} was to be destroyed under {users}"
 
     def _leave(self, person: Person) -> str:
         del self.wishes[person]

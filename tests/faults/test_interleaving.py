@@ -87,7 +87,7 @@ def live_together(
             chance = random.Random(f"{seed} {round_} {number}")
             Somebody(place, diary, ledger, chance).live(steps // processes // rounds)
 
-        race(racer, processes, seconds=300)
+        race(racer, processes, seconds=900)
         settle()
         check_the_settled(ledger)
         model = Model(diary)
