@@ -52,7 +52,8 @@ def test_a_plan_names_the_environment_of_what_it_finds(staging: Place, tmp_path:
         f"✓ {cache.name} of the team everybody in acme/staging for web.cache taken: the best-ranked"
     ) in ran.out
     assert "also used by acme/staging/pay/web" in ran.out
-    assert f"Changes what acme/staging/pay uses: {cache.uid}." in ran.out
+    changed = f"Changes what acme/staging/pay/web of the team everybody uses: {cache.uid}."
+    assert changed in ran.out
 
 
 def test_publishing_is_said_and_shown(staging: Place) -> None:
