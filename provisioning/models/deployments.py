@@ -32,6 +32,7 @@ class DeploymentStatus(models.TextChoices):
     """Another deployment has unfinished work on what this one would change."""
     RUNNING = "running", "Running"
     CANCELLING = "cancelling", "Cancelling"
+    """Cancelled, or over its time: it ends when the tools that run for it have stopped."""
     SUCCEEDED = "succeeded", "Succeeded"
     FAILED = "failed", "Failed"
     CANCELLED = "cancelled", "Cancelled"
@@ -48,6 +49,13 @@ NOT_STARTED_STATUSES = [
     DeploymentStatus.WAITING,
 ]
 STARTED_STATUSES = [DeploymentStatus.RUNNING, DeploymentStatus.CANCELLING]
+STOPPED_STATUSES = [DeploymentStatus.CANCELLED, DeploymentStatus.TIMED_OUT]
+RETRYABLE_STATUSES = [DeploymentStatus.FAILED, *STOPPED_STATUSES]
+ENDED_UNSTARTED_STATUSES = [
+    DeploymentStatus.REJECTED,
+    DeploymentStatus.EXPIRED,
+    DeploymentStatus.SUPERSEDED,
+]
 TERMINAL_STATUSES = [
     DeploymentStatus.SUCCEEDED,
     DeploymentStatus.FAILED,
@@ -90,7 +98,8 @@ class StepStatus(models.TextChoices):
     CANCELLED = "cancelled", "Cancelled"
 
 
-UNFINISHED_STEP_STATUSES = [StepStatus.PENDING, StepStatus.RUNNING, StepStatus.RECOVERING]
+BUSY_STEP_STATUSES = [StepStatus.RUNNING, StepStatus.RECOVERING]
+UNFINISHED_STEP_STATUSES = [StepStatus.PENDING, *BUSY_STEP_STATUSES]
 
 
 class DeploymentQuerySet(models.QuerySet["Deployment"]):
@@ -135,6 +144,15 @@ class Deployment(models.Model):
     shrink = models.BooleanField(
         default=False, help_text="Let parameters shrink whose template only proposes it."
     )
+    rollback = models.BooleanField(
+        default=False,
+        help_text="Destroy what it created and nobody else uses, if it does not succeed.",
+    )
+    timeout_seconds = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="How long it may run; blank: as CONDUCTOR_DEPLOYMENT_TIMEOUT_SECONDS says.",
+    )
     commit = models.CharField(max_length=100, blank=True)
     resource = models.ForeignKey(
         Resource,
@@ -173,8 +191,22 @@ class Deployment(models.Model):
     retry_of = models.ForeignKey(
         "self", models.SET_NULL, null=True, blank=True, related_name="retries"
     )
+    rollback_of = models.ForeignKey(
+        "self",
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="rollbacks",
+        help_text="The deployment whose creations this maintenance destroys again.",
+    )
+    ends_as = models.CharField(
+        max_length=25, blank=True, help_text="What it becomes when its cancelling is over."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, blank=True)
+    deadline = models.DateTimeField(
+        null=True, blank=True, help_text="When its time is over, on the database's clock."
+    )
     finished_at = models.DateTimeField(null=True, blank=True)
 
     objects = DeploymentQuerySet.as_manager()
@@ -203,6 +235,28 @@ class Deployment(models.Model):
                 condition=Q(ensures=False) | Q(kind=DeploymentKind.MAINTENANCE),
                 name="deployment_ensures_in_maintenance",
             ),
+            models.UniqueConstraint(
+                fields=["retry_of"],
+                condition=~Q(status__in=ENDED_UNSTARTED_STATUSES),
+                name="deployment_one_retry",
+            ),
+            models.UniqueConstraint(fields=["rollback_of"], name="deployment_one_rollback"),
+            models.CheckConstraint(
+                condition=Q(rollback=False) | Q(kind=DeploymentKind.DEPLOY),
+                name="deployment_rollback_of_deploy",
+            ),
+            models.CheckConstraint(
+                condition=Q(rollback_of=None) | Q(kind=DeploymentKind.MAINTENANCE),
+                name="deployment_rollback_is_maintenance",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=DeploymentStatus.CANCELLING) | Q(ends_as__in=STOPPED_STATUSES),
+                name="deployment_cancelling_has_end",
+            ),
+            models.CheckConstraint(
+                condition=Q(timeout_seconds=None) | Q(timeout_seconds__gte=1),
+                name="deployment_timeout_positive",
+            ),
         ]
         indexes = [
             models.Index(
@@ -212,6 +266,11 @@ class Deployment(models.Model):
                 fields=["environment"],
                 condition=Q(status=DeploymentStatus.WAITING),
                 name="deployment_waiting_idx",
+            ),
+            models.Index(
+                fields=["deadline"],
+                condition=Q(status=DeploymentStatus.RUNNING),
+                name="deployment_deadline_idx",
             ),
         ]
 
@@ -262,7 +321,7 @@ class Step(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["resource"],
-                condition=Q(status__in=[StepStatus.RUNNING, StepStatus.RECOVERING]),
+                condition=Q(status__in=BUSY_STEP_STATUSES),
                 name="step_one_at_a_time",
             ),
             models.UniqueConstraint(
@@ -288,7 +347,7 @@ class Step(models.Model):
             ),
             models.Index(
                 fields=["lease_until"],
-                condition=Q(status__in=[StepStatus.RUNNING, StepStatus.RECOVERING]),
+                condition=Q(status__in=BUSY_STEP_STATUSES),
                 name="step_lease_idx",
             ),
         ]
