@@ -29,6 +29,7 @@ class Command(DeployingCommand):
             "--plan", action="store_true", help="only show what it would do; nothing is written"
         )
         self.add_wait(parser)
+        self.add_timeout(parser)
         self.add_format(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -58,5 +59,6 @@ class Command(DeployingCommand):
             environment=target.environment,
             workloads=options["workload"],
             actor=target.actor,
+            timeout_seconds=options["timeout"],
         )
         self.report(deployment, options)
