@@ -193,6 +193,9 @@ REST_FRAMEWORK = {
 CONDUCTOR_QUEUES = environment.words("CONDUCTOR_QUEUES", ["default"])
 CONDUCTOR_WORKERS = environment.integer("CONDUCTOR_WORKERS", 2, minimum=1, maximum=64)
 CONDUCTOR_LEASE_SECONDS = environment.integer("CONDUCTOR_LEASE_SECONDS", 20, minimum=1, maximum=600)
+CONDUCTOR_DEPLOYMENT_TIMEOUT_SECONDS = environment.integer(
+    "CONDUCTOR_DEPLOYMENT_TIMEOUT_SECONDS", 4 * 3600, minimum=1, maximum=30 * 24 * 3600
+)
 CONDUCTOR_APPROVAL_DAYS = environment.integer("CONDUCTOR_APPROVAL_DAYS", 7, minimum=1, maximum=365)
 CONDUCTOR_LOG_DAYS = environment.integer("CONDUCTOR_LOG_DAYS", 30, minimum=1, maximum=3650)
 CONDUCTOR_TERRAFORM = environment.text("CONDUCTOR_TERRAFORM", "terraform")

@@ -3,7 +3,13 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, path
 from django.views.generic import RedirectView
 
-from portal.api.deployments import DeploymentDetailView, DeploymentListView, DeploymentLogView
+from portal.api.deployments import (
+    DeploymentCancelView,
+    DeploymentDetailView,
+    DeploymentListView,
+    DeploymentLogView,
+    DeploymentRetryView,
+)
 from portal.views import (
     approvals,
     deployments,
@@ -22,6 +28,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("deployments/<int:pk>/", deployments.detail, name="deployment"),
     path("deployments/<int:pk>/status/", deployments.status, name="deployment-status"),
     path("deployments/<int:pk>/confirm/", deployments.confirm, name="deployment-confirm"),
+    path("deployments/<int:pk>/cancel/", deployments.cancel, name="deployment-cancel"),
+    path("deployments/<int:pk>/retry/", deployments.retry, name="deployment-retry"),
     path("deployments/<int:pk>/log/", logs.download, name="deployment-log"),
     path("deployments/<int:pk>/log/pane/", logs.pane, name="deployment-log-pane"),
     path("deployments/<int:pk>/log/events/", events.events, name="deployment-log-events"),
@@ -39,4 +47,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path(
         "api/v1/deployments/<int:pk>/log/", DeploymentLogView.as_view(), name="api-deployment-log"
     ),
+    path("api/v1/deployments/<int:pk>/cancel/", DeploymentCancelView.as_view(), name="api-cancel"),
+    path("api/v1/deployments/<int:pk>/retry/", DeploymentRetryView.as_view(), name="api-retry"),
 ]

@@ -11,6 +11,8 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
 
+from provisioning.workers.lease import Lease
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -63,6 +65,15 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"Skipped although its tool is installed: {report.longrepr}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def unasked_leases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no lease look for a step that only the test's own transaction sees."""
+    marker = request.node.get_closest_marker("django_db")
+    commits = marker is not None and marker.kwargs.get("transaction", False)
+    if not commits and not {"transactional_db", "live_server"} & {*request.fixturenames}:
+        monkeypatch.setattr(Lease, "_look", lambda lease: None)
 
 
 @pytest.fixture

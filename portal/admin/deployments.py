@@ -1,9 +1,16 @@
 from __future__ import annotations
 
-from django.contrib import admin
+from typing import cast
+
+from django.contrib import admin, messages
+from django.contrib.auth.models import User
+from django.db.models import QuerySet
+from django.http import HttpRequest
 
 from portal.admin.base import LookOnlyAdmin, LookOnlyInline
+from provisioning.exceptions import ConductorError
 from provisioning.models import Deployment, LogChunk, Step
+from provisioning.services.deployments.cancel import cancel_deployment
 
 
 class StepInline(LookOnlyInline):
@@ -32,6 +39,20 @@ class DeploymentAdmin(LookOnlyAdmin[Deployment]):
     ordering = ("-pk",)
     exclude = ("score",)
     inlines = (StepInline,)
+    actions = ("cancel",)
+
+    @admin.action(description="Cancel: stop what runs, begin nothing more", permissions=["view"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Deployment]) -> None:
+        """Cancel the chosen deployments; say why one cannot be."""
+        for deployment in queryset.select_related("environment", "application"):
+            try:
+                cancel_deployment(deployment=deployment, actor=cast(User, request.user))
+            except ConductorError as error:
+                self.message_user(request, str(error), messages.ERROR)
+            else:
+                label = deployment.get_status_display().lower()
+                told = f"Deployment {deployment.pk} is {label}."
+                self.message_user(request, told, messages.SUCCESS)
 
 
 @admin.register(Step)

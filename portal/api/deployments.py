@@ -17,13 +17,17 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from portal.api.serializers import (
+    CancelSerializer,
     DeploymentSerializer,
     DeploymentSummarySerializer,
     LogQuerySerializer,
+    RetrySerializer,
     SubmitSerializer,
 )
 from portal.log_file import log_file
 from provisioning.models import Application, Deployment, DeploymentKind, Environment
+from provisioning.services.deployments.cancel import cancel_deployment
+from provisioning.services.deployments.retry import retry_deployment
 from provisioning.services.deployments.submit import submit_deployment, submit_teardown
 
 FILTERS = {
@@ -63,11 +67,7 @@ class DeploymentListView(generics.ListAPIView[Deployment]):
         """Submit a deployment or a teardown; answer 202 with its address."""
         form = SubmitSerializer(data=request.data)
         form.is_valid(raise_exception=True)
-        deployment = _submit(form, user_of(request))
-        body = DeploymentSerializer(deployment, context={"request": request}).data
-        return Response(
-            body, status=status.HTTP_202_ACCEPTED, headers={"Location": str(body["url"])}
-        )
+        return _accepted(_submit(form, user_of(request)), request)
 
 
 class DeploymentDetailView(generics.RetrieveAPIView[Deployment]):
@@ -102,6 +102,42 @@ class DeploymentLogView(APIView):
         )
 
 
+class DeploymentCancelView(generics.GenericAPIView[Deployment]):
+    """Cancel a deployment."""
+
+    def get_queryset(self) -> QuerySet[Deployment]:
+        """Return the deployments that the caller may see."""
+        return visible_deployments(self.request)
+
+    def post(self, request: Request, pk: int) -> Response:
+        """Cancel it; answer 202 with the deployment, which may take a while to end."""
+        form = CancelSerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        deployment = cancel_deployment(
+            deployment=self.get_object(), actor=user_of(request), **form.validated_data
+        )
+        return _accepted(deployment, request)
+
+
+class DeploymentRetryView(generics.GenericAPIView[Deployment]):
+    """Ask once more for what a deployment asked for."""
+
+    def get_queryset(self) -> QuerySet[Deployment]:
+        """Return the deployments that the caller may see."""
+        return visible_deployments(self.request)
+
+    def post(self, request: Request, pk: int) -> Response:
+        """Retry it; answer 202 with the new deployment, or with the one of an earlier request."""
+        form = RetrySerializer(data=request.data)
+        form.is_valid(raise_exception=True)
+        retry = retry_deployment(
+            deployment=self.get_object(),
+            actor=user_of(request),
+            timeout_seconds=form.validated_data["timeout"],
+        )
+        return _accepted(retry, request)
+
+
 def visible_deployments(request: Request) -> QuerySet[Deployment]:
     """Return the deployments that the caller may see."""
     rows = Deployment.objects.visible_to(user_of(request))
@@ -113,6 +149,12 @@ def user_of(request: Request) -> User:
     user = request.user
     assert isinstance(user, User)  # noqa: S101 - every view requires authentication
     return user
+
+
+def _accepted(deployment: Deployment, request: Request) -> Response:
+    deployment.refresh_from_db(fields=["deadline"])  # the database has computed it
+    body = DeploymentSerializer(deployment, context={"request": request}).data
+    return Response(body, status=status.HTTP_202_ACCEPTED, headers={"Location": str(body["url"])})
 
 
 def _submit(form: SubmitSerializer, actor: User) -> Deployment:
@@ -130,6 +172,7 @@ def _submit(form: SubmitSerializer, actor: User) -> Deployment:
             workloads=data.get("workloads"),
             actor=actor,
             priority=data["priority"],
+            timeout_seconds=data["timeout"],
         )
     return submit_deployment(
         application=application,
@@ -140,6 +183,8 @@ def _submit(form: SubmitSerializer, actor: User) -> Deployment:
         upgrade=data["upgrade"],
         shrink=data["shrink"],
         priority=data["priority"],
+        rollback=data["rollback"],
+        timeout_seconds=data["timeout"],
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from portal.log_file import FORMATS
+from provisioning.durations import DurationError, read_duration
 from provisioning.models import Approval, Deployment, DeploymentKind, Step
 from provisioning.services.deployments import wishes_not_met
 from provisioning.services.deployments.priority import PriorityError, parse_priority
@@ -25,6 +26,19 @@ class StrictSerializer(serializers.Serializer[Any]):
                 {name: [f"There is no such field. There are {known}."] for name in unknown}
             )
         return super().to_internal_value(data)
+
+
+class DurationField(serializers.Field[int, Any, int, Any]):
+    """Take seconds, or text like `30m`."""
+
+    def to_internal_value(self, data: Any) -> int:
+        try:
+            return read_duration(data)
+        except DurationError as error:
+            raise serializers.ValidationError(str(error)) from error
+
+    def to_representation(self, value: int) -> int:
+        return value
 
 
 class ScoreFileSerializer(StrictSerializer):
@@ -50,6 +64,8 @@ class SubmitSerializer(StrictSerializer):
     )
     upgrade = serializers.BooleanField(default=False)
     shrink = serializers.BooleanField(default=False)
+    rollback = serializers.BooleanField(default=False)
+    timeout = DurationField(default=None, allow_null=True)
     commit = serializers.CharField(default="", allow_blank=True, max_length=100)
     priority = serializers.CharField(default="normal")
 
@@ -71,7 +87,7 @@ class SubmitSerializer(StrictSerializer):
         given = {"score", "files"} & set(attrs)
         if attrs["kind"] == DeploymentKind.TEARDOWN:
             wrong = sorted(given) + [
-                name for name in ("upgrade", "shrink", "commit") if attrs[name]
+                name for name in ("upgrade", "shrink", "rollback", "commit") if attrs[name]
             ]
             if wrong:
                 raise serializers.ValidationError(
@@ -101,6 +117,18 @@ class LogQuerySerializer(StrictSerializer):
 
     step = serializers.IntegerField(required=False, min_value=1, max_value=2**63 - 1)
     format = serializers.ChoiceField(choices=sorted(FORMATS), default="text")
+
+
+class CancelSerializer(StrictSerializer):
+    """A request to cancel a deployment."""
+
+    reason = serializers.CharField(default="", allow_blank=True, max_length=1000)
+
+
+class RetrySerializer(StrictSerializer):
+    """A request to retry a deployment."""
+
+    timeout = DurationField(default=None, allow_null=True)
 
 
 class StepSerializer(serializers.ModelSerializer[Step]):
@@ -159,6 +187,8 @@ class DeploymentSummarySerializer(serializers.ModelSerializer[Deployment]):
     reason = serializers.CharField(source="status_reason")
     workloads = serializers.ListField(source="workload_names", child=serializers.CharField())
     requested_by = serializers.CharField(source="requested_by.username", default=None)
+    retry_of = serializers.IntegerField(source="retry_of_id")
+    rollback_of = serializers.IntegerField(source="rollback_of_id")
 
     class Meta:
         model = Deployment
@@ -175,8 +205,12 @@ class DeploymentSummarySerializer(serializers.ModelSerializer[Deployment]):
             "commit",
             "upgrade",
             "priority",
+            "rollback",
+            "retry_of",
+            "rollback_of",
             "created_at",
             "started_at",
+            "deadline",
             "finished_at",
         )
 

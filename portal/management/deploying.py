@@ -14,6 +14,7 @@ from django.core.management.base import CommandParser
 from portal.management.base import ConductorCommand, UsageError, named
 from portal.management.plan_text import PlanJson, plan_lines
 from portal.management.progress import NEEDS_SOMEBODY, follow, goes_on, outcome
+from provisioning.durations import DurationError, read_duration
 from provisioning.models import Application, Deployment, Environment
 from provisioning.models.deployments import NOT_STARTED_STATUSES
 from provisioning.planning.plan import Plan
@@ -21,6 +22,9 @@ from provisioning.services.deployments import wishes_not_met
 from provisioning.services.deployments.priority import PriorityError, parse_priority
 
 STANDARD_INPUT = "-"
+ROLLBACK = (
+    "If it does not succeed, what it creates is destroyed again, unless others use it (--rollback)."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +78,25 @@ class DeployingCommand(ConductorCommand):
             raise UsageError(str(error)) from error
 
     def add_wait(self, parser: CommandParser) -> None:
-        """Add `--wait` and `--timeout`."""
+        """Add `--wait` and `--wait-timeout`."""
         parser.add_argument(
             "--wait", action="store_true", help="show the progress until everything is done"
         )
         parser.add_argument(
-            "--timeout",
+            "--wait-timeout",
             type=positive_seconds,
             metavar="SECONDS",
             help="stop waiting after this long; the deployment goes on (exit status 1)",
+        )
+
+    def add_timeout(self, parser: CommandParser) -> None:
+        """Add `--timeout`, in seconds, after which the deployment is stopped."""
+        parser.add_argument(
+            "--timeout",
+            type=duration,
+            metavar="DURATION",
+            help="stop the deployment when it has run for so long: seconds, or text like 30m "
+            "(default: CONDUCTOR_DEPLOYMENT_TIMEOUT_SECONDS)",
         )
 
     def target(self, options: dict[str, Any]) -> Target:
@@ -141,7 +155,7 @@ class DeployingCommand(ConductorCommand):
             stream.flush()
 
         try:
-            follow(deployment, show, timeout=options.get("timeout"), paint=self.paint)
+            follow(deployment, show, timeout=options.get("wait_timeout"), paint=self.paint)
         except KeyboardInterrupt:
             self.stderr.write(f"Interrupted; {goes_on(deployment)}")
             raise
@@ -151,6 +165,8 @@ class DeployingCommand(ConductorCommand):
         as_json = options["format"] == "json"
         if not as_json:
             self.print_plan(deployment.plan)
+            if deployment.rollback:
+                self.stdout.write(self.paint(ROLLBACK, "update"))
             self.stdout.write(
                 f"Deployment {deployment.pk} is {deployment.get_status_display().lower()}."
             )
@@ -181,6 +197,9 @@ def deployment_json(deployment: Deployment) -> dict[str, Any]:
         "kind": deployment.kind,
         "status": deployment.status,
         "reason": deployment.status_reason,
+        "rollback": deployment.rollback,
+        "retry_of": deployment.retry_of_id,
+        "rollback_of": deployment.rollback_of_id,
         "workloads": deployment.workload_names,
         "plan": deployment.plan,
         "wishes_not_met": wishes_not_met(deployment),
@@ -208,6 +227,14 @@ def positive_seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds greater than 0.")
     return seconds
+
+
+def duration(text: str) -> int:
+    """Read a length of time as seconds, for argparse."""
+    try:
+        return read_duration(text)
+    except DurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def score_files(options: dict[str, Any]) -> list[tuple[str, str]]:

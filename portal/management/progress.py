@@ -10,7 +10,7 @@ from django.utils import timezone
 from portal.management.plan_text import Paint, plain
 from provisioning.exceptions import ConductorError
 from provisioning.models import Deployment, DeploymentStatus, LogChunk, Step, StepStatus, Worker
-from provisioning.models.deployments import TERMINAL_STATUSES
+from provisioning.models.deployments import RETRYABLE_STATUSES, TERMINAL_STATUSES
 from provisioning.services.figures.now import SILENCE
 from provisioning.snapshot.view import View
 
@@ -137,6 +137,8 @@ def _step_line(step: Step, planned: str, paint: Paint) -> str:
 def _remarks(deployment: Deployment, seen: dict[int, str], waited: float) -> Iterator[str]:
     if deployment.status == DeploymentStatus.WAITING:
         yield f"Waiting: {deployment.status_reason}"
+    elif deployment.status == DeploymentStatus.CANCELLING:
+        yield f"Stopping: {deployment.status_reason}"
     elif deployment.status == DeploymentStatus.PENDING_APPROVAL:
         yield deployment.status_reason
         yield f"They answer with: manage.py approvals list --as OWNER (deployment {deployment.pk})"
@@ -165,7 +167,9 @@ def _needs_somebody(deployment: Deployment) -> Iterator[str]:
 def _failure(deployment: Deployment) -> Iterator[str]:
     label = DeploymentStatus(deployment.status).label.lower()
     steps = list(deployment.steps.select_related("resource").order_by("position"))
-    told_by_steps = any(step.status == StepStatus.FAILED for step in steps)
+    told_by_steps = deployment.status == DeploymentStatus.FAILED and any(
+        step.status == StepStatus.FAILED for step in steps
+    )
     reason = "" if told_by_steps else deployment.status_reason
     yield f"Deployment {deployment.pk} ended: {label}. {reason}".rstrip()
     for step in steps:
@@ -176,10 +180,15 @@ def _failure(deployment: Deployment) -> Iterator[str]:
     if blocked:
         yield ""
         yield f"Not done, because it was blocked: {', '.join(blocked)}."
+    if deployment.rollback and told_by_steps:
+        yield ""
+        yield deployment.status_reason.splitlines()[-1]
     if deployment.status == DeploymentStatus.FAILED:
         yield ""
         yield "Mend the cause and deploy again: what has succeeded is not done twice."
         yield f"The whole log: manage.py logs {deployment.pk}"
+    if deployment.status in RETRYABLE_STATUSES:
+        yield f"The same once more: manage.py retry {deployment.pk}"
 
 
 def _failed_step(step: Step) -> Iterator[str]:

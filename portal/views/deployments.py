@@ -16,6 +16,7 @@ from django.views.decorators.vary import vary_on_headers
 
 from portal.views.access import PageRequest, signed_in
 from portal.views.logs import log_pane
+from provisioning.exceptions import ConductorError
 from provisioning.models import (
     Application,
     ConsumerState,
@@ -28,13 +29,20 @@ from provisioning.models import (
     ResourceState,
     Step,
 )
-from provisioning.models.deployments import TERMINAL_STATUSES
+from provisioning.models.deployments import (
+    NOT_STARTED_STATUSES,
+    RETRYABLE_STATUSES,
+    TERMINAL_STATUSES,
+)
 from provisioning.planning.addresses import environment_of
 from provisioning.services.deployments import (
     NotConfirmableError,
     confirm_deployment,
     wishes_not_met,
 )
+from provisioning.services.deployments.cancel import cancel_deployment
+from provisioning.services.deployments.retry import newer_than, retry_deployment, retry_of
+from provisioning.services.deployments.rights import may_act_on
 from provisioning.snapshot.view import View
 
 PAGE_SIZE = 25
@@ -104,6 +112,37 @@ def confirm(request: PageRequest, pk: int) -> HttpResponse:
     return redirect("portal:deployment", pk=pk)
 
 
+@require_POST
+@signed_in
+def cancel(request: PageRequest, pk: int) -> HttpResponse:
+    """Cancel a deployment; htmx is given the live part."""
+    deployment = get_object_or_404(_visible(request), pk=pk)
+    problem = ""
+    try:
+        cancel_deployment(deployment=deployment, actor=request.user)
+    except ConductorError as error:
+        problem = str(error)
+        deployment.refresh_from_db()
+    if request.htmx:
+        return HttpResponse(_live(request, deployment, problem)[0])
+    if problem:
+        messages.error(request, problem)
+    return redirect("portal:deployment", pk=pk)
+
+
+@require_POST
+@signed_in
+def retry(request: PageRequest, pk: int) -> HttpResponse:
+    """Retry a deployment, and go to the new one."""
+    deployment = get_object_or_404(_visible(request), pk=pk)
+    try:
+        again = retry_deployment(deployment=deployment, actor=request.user)
+    except ConductorError as error:
+        messages.error(request, str(error))
+        return redirect("portal:deployment", pk=pk)
+    return redirect("portal:deployment", pk=again.pk)
+
+
 def _visible(request: PageRequest) -> QuerySet[Deployment]:
     rows = Deployment.objects.visible_to(request.user)
     return rows.select_related("application", "environment", "requested_by")
@@ -135,7 +174,7 @@ def _plan(deployment: Deployment) -> list[dict[str, Any]]:
     return sorted(resources, key=lambda resource: resource["action"] == "unchanged")
 
 
-def _live(request: PageRequest, deployment: Deployment) -> tuple[str, str]:
+def _live(request: PageRequest, deployment: Deployment, problem: str = "") -> tuple[str, str]:
     """Return the live part and its digest."""
     context = {
         "deployment": deployment,
@@ -153,8 +192,22 @@ def _live(request: PageRequest, deployment: Deployment) -> tuple[str, str]:
         "ended": deployment.status in TERMINAL_STATUSES,
         "digest": digest,
         "content": content,
+        "problem": problem,
+        **_actions(request, deployment),
     }
     return render_to_string("portal/deployments/_live.html", frame, request), digest
+
+
+def _actions(request: PageRequest, deployment: Deployment) -> dict[str, Any]:
+    """Tell what the person may do: cancel what goes on, retry what ended without success."""
+    if deployment.status in (*NOT_STARTED_STATUSES, DeploymentStatus.RUNNING):
+        return {"cancellable": may_act_on(request.user, deployment)}
+    if deployment.status not in RETRYABLE_STATUSES:
+        return {}
+    again = retry_of(deployment)
+    newer = again or newer_than(deployment)
+    retryable = newer is None and may_act_on(request.user, deployment)
+    return {"retry": again, "retryable": retryable}
 
 
 def _resources(request: PageRequest, deployment: Deployment) -> QuerySet[Resource]:

@@ -17,8 +17,8 @@ Worker and supervisor speak through files:
 | FOLDER/end     | supervisor | the tool's exit code (negative: the signal), when nothing of it runs any more |
 
 The tool is told to stop once, by one SIGINT to its group: a second one makes Terraform give up its
-state. It has as many seconds as the order grants (a later order may shorten that, not prolong it);
-then its group is killed. Whatever it left running is killed before `end` is written: orphans are
+state. It has as many seconds as the order grants (a later order may shorten that, not prolong it), and
+no more than any tool has after the end of its lease; then its group is killed. Whatever it left running is killed before `end` is written: orphans are
 given to this process, not to init. If this process is killed, the tool gets the SIGINT from the
 kernel. That parent-death signal belongs to the thread that forked the tool; this process has only one.
 """
@@ -99,7 +99,8 @@ class Supervisor:
         if self.told_at is not None:
             if stop is not None:
                 self.kill_at = min(self.kill_at, self.told_at + float(stop[1]))
-            if now >= self.kill_at:
+            # Whoever may take the step after its lease counts on the tool's being gone by then.
+            if now >= min(self.kill_at, self._lease_until() + LEASE_GRACE_SECONDS):
                 _kill_group(self.tool, signal.SIGKILL)
             return
         deadline = orders.get("deadline")
@@ -107,7 +108,7 @@ class Supervisor:
             self._tell(stop[0], float(stop[1]), now)
         elif deadline is not None and now >= float(deadline[0]):
             self._tell(TIMED_OUT, float(deadline[1]), now)
-        elif self._lease_is_over(now):
+        elif now >= self._lease_until():
             self._tell(LEASE_LOST, LEASE_GRACE_SECONDS, now)
 
     def _tell(self, reason: str, grace: float, now: float) -> None:
@@ -123,12 +124,12 @@ class Supervisor:
             return {}
         return {words[0]: words[1:] for words in lines if len(words) == 3}
 
-    def _lease_is_over(self, now: float) -> bool:
+    def _lease_until(self) -> float:
         try:
             with open(self.lease) as file:
-                return now >= float(file.read())
+                return float(file.read())
         except (OSError, ValueError):
-            return False
+            return float("inf")
 
     def _sweep(self) -> None:
         """Kill what the tool left running, wherever it went, and wait until it is gone."""

@@ -100,6 +100,9 @@ class ResourceTemplateVersion(models.Model):
     grace_seconds = models.PositiveIntegerField(
         default=0, help_text="How long a shared resource outlives its last consumer."
     )
+    timeout_seconds = models.PositiveIntegerField(
+        null=True, blank=True, help_text="How long its driver may work at one resource."
+    )
     share_when = models.TextField(
         blank=True, help_text="The rule by which a resource of it is shared conditionally."
     )
@@ -149,6 +152,10 @@ class ResourceTemplateVersion(models.Model):
             models.CheckConstraint(
                 condition=Q(state=VersionState.DRAFT) | ~Q(digest=""),
                 name="template_version_active_has_digest",
+            ),
+            models.CheckConstraint(
+                condition=Q(timeout_seconds=None) | Q(timeout_seconds__gte=1),
+                name="template_version_timeout_positive",
             ),
         ]
 

@@ -33,6 +33,7 @@ class DeploymentStatus(models.TextChoices):
     """Another deployment has unfinished work on what this one would change."""
     RUNNING = "running", "Running"
     CANCELLING = "cancelling", "Cancelling"
+    """Cancelled, or over its time: it ends when the tools that run for it have stopped."""
     SUCCEEDED = "succeeded", "Succeeded"
     FAILED = "failed", "Failed"
     CANCELLED = "cancelled", "Cancelled"
@@ -49,6 +50,13 @@ NOT_STARTED_STATUSES = [
     DeploymentStatus.WAITING,
 ]
 STARTED_STATUSES = [DeploymentStatus.RUNNING, DeploymentStatus.CANCELLING]
+STOPPED_STATUSES = [DeploymentStatus.CANCELLED, DeploymentStatus.TIMED_OUT]
+RETRYABLE_STATUSES = [DeploymentStatus.FAILED, *STOPPED_STATUSES]
+ENDED_UNSTARTED_STATUSES = [
+    DeploymentStatus.REJECTED,
+    DeploymentStatus.EXPIRED,
+    DeploymentStatus.SUPERSEDED,
+]
 TERMINAL_STATUSES = [
     DeploymentStatus.SUCCEEDED,
     DeploymentStatus.FAILED,
@@ -94,7 +102,8 @@ class StepStatus(models.TextChoices):
 PRIORITY_LIMIT = 100
 """A deployment's priority is between minus this and this."""
 
-UNFINISHED_STEP_STATUSES = [StepStatus.PENDING, StepStatus.RUNNING, StepStatus.RECOVERING]
+BUSY_STEP_STATUSES = [StepStatus.RUNNING, StepStatus.RECOVERING]
+UNFINISHED_STEP_STATUSES = [StepStatus.PENDING, *BUSY_STEP_STATUSES]
 
 
 class DeploymentQuerySet(models.QuerySet["Deployment"]):
@@ -139,6 +148,15 @@ class Deployment(models.Model):
     shrink = models.BooleanField(
         default=False, help_text="Let parameters shrink whose template only proposes it."
     )
+    rollback = models.BooleanField(
+        default=False,
+        help_text="Destroy what it created and nobody else uses, if it does not succeed.",
+    )
+    timeout_seconds = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="How long it may run; blank: as CONDUCTOR_DEPLOYMENT_TIMEOUT_SECONDS says.",
+    )
     commit = models.CharField(max_length=100, blank=True)
     priority = models.IntegerField(
         default=0, help_text="Steps of deployments with a higher one are taken first."
@@ -180,8 +198,22 @@ class Deployment(models.Model):
     retry_of = models.ForeignKey(
         "self", models.SET_NULL, null=True, blank=True, related_name="retries"
     )
+    rollback_of = models.ForeignKey(
+        "self",
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="rollbacks",
+        help_text="The deployment whose creations this maintenance destroys again.",
+    )
+    ends_as = models.CharField(
+        max_length=25, blank=True, help_text="What it becomes when its cancelling is over."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, blank=True)
+    deadline = models.DateTimeField(
+        null=True, blank=True, help_text="When its time is over, on the database's clock."
+    )
     finished_at = models.DateTimeField(null=True, blank=True)
 
     objects = DeploymentQuerySet.as_manager()
@@ -214,6 +246,28 @@ class Deployment(models.Model):
                 condition=Q(priority__gte=-PRIORITY_LIMIT, priority__lte=PRIORITY_LIMIT),
                 name="deployment_priority_valid",
             ),
+            models.UniqueConstraint(
+                fields=["retry_of"],
+                condition=~Q(status__in=ENDED_UNSTARTED_STATUSES),
+                name="deployment_one_retry",
+            ),
+            models.UniqueConstraint(fields=["rollback_of"], name="deployment_one_rollback"),
+            models.CheckConstraint(
+                condition=Q(rollback=False) | Q(kind=DeploymentKind.DEPLOY),
+                name="deployment_rollback_of_deploy",
+            ),
+            models.CheckConstraint(
+                condition=Q(rollback_of=None) | Q(kind=DeploymentKind.MAINTENANCE),
+                name="deployment_rollback_is_maintenance",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=DeploymentStatus.CANCELLING) | Q(ends_as__in=STOPPED_STATUSES),
+                name="deployment_cancelling_has_end",
+            ),
+            models.CheckConstraint(
+                condition=Q(timeout_seconds=None) | Q(timeout_seconds__gte=1),
+                name="deployment_timeout_positive",
+            ),
         ]
         indexes = [
             models.Index(
@@ -233,6 +287,11 @@ class Deployment(models.Model):
                 fields=["finished_at"],
                 condition=Q(finished_at__isnull=False),
                 name="deployment_finished_idx",
+            ),
+            models.Index(
+                fields=["deadline"],
+                condition=Q(status=DeploymentStatus.RUNNING),
+                name="deployment_deadline_idx",
             ),
         ]
 
@@ -294,7 +353,7 @@ class Step(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["resource"],
-                condition=Q(status__in=[StepStatus.RUNNING, StepStatus.RECOVERING]),
+                condition=Q(status__in=BUSY_STEP_STATUSES),
                 name="step_one_at_a_time",
             ),
             models.UniqueConstraint(
@@ -320,7 +379,7 @@ class Step(models.Model):
             ),
             models.Index(
                 fields=["lease_until"],
-                condition=Q(status__in=[StepStatus.RUNNING, StepStatus.RECOVERING]),
+                condition=Q(status__in=BUSY_STEP_STATUSES),
                 name="step_lease_idx",
             ),
             models.Index(

@@ -40,8 +40,8 @@ class Assembly:
 
     `names` are the workloads it covers, `requirements` what they declare, `staying` the active
     consumers of all other workloads, `desired` the settled resources by key. The `condemned` are
-    destroyed whatever holds them; the `left` are released and stay as they are; the `looked_at` get
-    a step whatever changes.
+    destroyed whatever holds them, `why_condemned`; the `left` are released and stay as they are; the
+    `looked_at` get a step whatever changes.
     """
 
     kind: str
@@ -51,6 +51,7 @@ class Assembly:
     desired: Mapping[str, Desired]
     snapshot: Snapshot
     condemned: frozenset[str] = frozenset()
+    why_condemned: str = "as requested"
     left: Mapping[str, Desired] = field(default_factory=dict)
     looked_at: frozenset[str] = frozenset()
 
@@ -314,7 +315,7 @@ class Assembly:
             )
             return f"may update after {', '.join(updated)}"
         if action is Action.DESTROY:
-            return "as requested" if each.key in self.condemned else "nothing uses it any more"
+            return self.why_condemned if each.key in self.condemned else "nothing uses it any more"
         assert present is not None  # noqa: S101 - all other actions are about existing resources
         if action is Action.RELEASE:
             names = [f"{one.application}/{one.workload}" for one in consumers]

@@ -1,14 +1,16 @@
-"""Plan what is done with one resource alone: destroy it, or take in what exists as it."""
+"""Plan maintenance: destroy a resource, take in what exists as one, or roll a deployment back."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from provisioning.exceptions import ConductorError
 from provisioning.planning.addresses import spoken
 from provisioning.planning.assembly import Assembly
 from provisioning.planning.desired import as_it_is
 from provisioning.planning.facts import ConsumerFacts, ResourceFacts, Snapshot
+from provisioning.planning.lifecycle import destroyed_after
 from provisioning.planning.plan import Plan
 
 
@@ -53,6 +55,38 @@ def decide_ensure(key: str, snapshot: Snapshot) -> Plan:
     return Assembly(
         "maintenance", (), (), snapshot.consumers, desired, snapshot, looked_at=frozenset({key})
     ).plan()
+
+
+def decide_roll_back(keys: Collection[str], snapshot: Snapshot) -> Plan:
+    """Plan to destroy those of the resources that nothing holds, and nothing besides them."""
+    only = _only(keys, snapshot)
+    return Assembly(
+        "maintenance",
+        (),
+        (),
+        snapshot.consumers,
+        {},
+        only,
+        condemned=frozenset(unneeded(keys, snapshot)),
+        why_condemned="made by the deployment that is rolled back",
+    ).plan()
+
+
+def unneeded(keys: Collection[str], snapshot: Snapshot) -> set[str]:
+    """Return which of the resources nothing holds but each other; a grace period does not."""
+    only = _only(keys, snapshot)
+    used = {consumer.key for consumer in snapshot.consumers}
+    return destroyed_after(only.resources, used, snapshot.dependencies, only, {})
+
+
+def _only(keys: Collection[str], snapshot: Snapshot) -> Snapshot:
+    """Leave no resources but these in a snapshot, so that none besides them is destroyed."""
+    resources = {
+        key: replace(snapshot.resources[key], grace=0)
+        for key in sorted(keys)
+        if key in snapshot.resources and not snapshot.resources[key].deleting
+    }
+    return replace(snapshot, resources=resources)
 
 
 def short_name(key: str) -> str:

@@ -52,8 +52,8 @@ ALLOWED: Mapping[type[models.Model], Mapping[str, frozenset[str]]] = {
             {_D.RUNNING, _D.PENDING_CONFIRMATION, _D.PENDING_APPROVAL, _D.CANCELLED}
             | {_D.EXPIRED, _D.SUPERSEDED, _D.FAILED}
         ),
-        _D.RUNNING: frozenset({_D.SUCCEEDED, _D.FAILED, _D.CANCELLING, _D.TIMED_OUT}),
-        _D.CANCELLING: frozenset({_D.CANCELLED, _D.SUCCEEDED, _D.FAILED, _D.TIMED_OUT}),
+        _D.RUNNING: frozenset({_D.SUCCEEDED, _D.FAILED, _D.CANCELLING}),
+        _D.CANCELLING: frozenset({_D.SUCCEEDED, _D.CANCELLED, _D.TIMED_OUT}),
     },
     Step: {
         _NEW: frozenset({_S.PENDING}),

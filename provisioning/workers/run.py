@@ -51,14 +51,23 @@ RETURNING number
 class StepRun:
     """Implement `Run` for one attempt at a step."""
 
-    def __init__(self, step: Step, *, lost: Callable[[], bool], driver: str) -> None:
+    def __init__(
+        self,
+        step: Step,
+        *,
+        lost: Callable[[], bool],
+        driver: str,
+        told: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self._row = step
         self._lost = lost
+        self._told = told
         self._mask = Mask()
         self._log = Log(step, self._mask)
         self.step, self.attempt = step.pk, step.attempt
         self.recovering = step.losses > 0
-        self.deadline: float | None = None
+        seconds = step.resource.template_version.timeout_seconds
+        self.deadline = None if seconds is None else time.monotonic() + seconds
         self.work_folder = work_folder(step)
         self.work_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.work_folder.chmod(0o700)
@@ -128,7 +137,8 @@ class StepRun:
         if self._lost():
             return "lease lost"
         self.persist(self._log.flush_if_due)
-        return None
+        over = self.deadline is not None and time.monotonic() >= self.deadline
+        return self._told() or ("timed out" if over else None)
 
     def load_state(self) -> bytes | None:
         """Return the newest stored state of the resource."""

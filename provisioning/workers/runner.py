@@ -31,6 +31,7 @@ from provisioning.drivers.base import (
 )
 from provisioning.drivers.secrets import resolve_secrets
 from provisioning.drivers.supervision import printable
+from provisioning.durations import duration_text
 from provisioning.encryption import mac
 from provisioning.exceptions import ConductorError
 from provisioning.models import Resource, ResourceState, Step, StepAction, StepStatus
@@ -38,7 +39,7 @@ from provisioning.planning.references import keys_in, sensitive_params, substitu
 from provisioning.planning.users import USES_CONSUMERS
 from provisioning.score.secretref import secretrefs
 from provisioning.services.catalog import unpack
-from provisioning.services.deployments import finish
+from provisioning.services.deployments import cancel, finish
 from provisioning.services.outputs import consumers_of, needed_outputs, stored_outputs
 from provisioning.workers.lease import Lease, lease_time
 from provisioning.workers.run import StepRun
@@ -76,7 +77,8 @@ def run_step(step: Step) -> bool:
 def _attempt(step: Step, pause: float | None) -> bool:
     """Try once; return whether to try again, which is after the pause, with the next attempt."""
     with Lease(step) as lease:
-        run = StepRun(step, lost=lease.lost, driver=step.resource.template_version.template.driver)
+        driver = step.resource.template_version.template.driver
+        run = StepRun(step, lost=lease.lost, told=lease.told, driver=driver)
         try:
             _work(step, run)
         except LeaseLostError:
@@ -85,17 +87,19 @@ def _attempt(step: Step, pause: float | None) -> bool:
             # Whoever has the step after the lease goes on with it.
             raise LeaseLostError(f"Step {step.pk} was left: {error}") from error
         except StoppedError as error:
-            if error.reason == "lease lost":
-                raise LeaseLostError(f"Step {step.pk} was stopped: its lease was lost.") from error
-            _fail(step, run, str(error))
+            _stopped(step, run, str(error), error.reason)
         except DriverError as error:
-            if pause is not None and not error.permanent:
-                run.log(f"{error}\nTrying again in {pause:g} s.\n", level="warning")
-                _pause(pause, run)
-                run.close()
-                _next_attempt(step)
-                return True
-            _fail(step, run, str(error))
+            if pause is None or error.permanent:
+                _fail(step, run, str(error))
+                return False
+            run.log(f"{error}\nTrying again in {pause:g} s.\n", level="warning")
+            run.deadline = None  # it was for the driver, and the next attempt has another
+            if reason := _pause(pause, run):
+                _stopped(step, run, str(error), reason)
+                return False
+            run.close()
+            _next_attempt(step)
+            return True
         except ConductorError as error:
             _fail(step, run, str(error))
         except Exception as error:
@@ -272,18 +276,40 @@ def _clean_up(step: Step, run: StepRun) -> None:
 
 
 def _fail(step: Step, run: StepRun, message: str) -> None:
+    _store(run, finish.fail_step, step, _last_words(run, message))
+
+
+def _stopped(step: Step, run: StepRun, message: str, reason: str) -> None:
+    """End a step that was told to stop: cancelled with its deployment, or failed for its own time."""
+    if reason == "lease lost":
+        raise LeaseLostError(f"Step {step.pk} was stopped: its lease was lost.")
+    run.persist(lambda: cancel.time_out(step.deployment_id))
+    if run.persist(lambda: cancel.is_stopping(step.deployment_id)):
+        _store(run, finish.cancel_step, step, _last_words(run, message))
+        return
+    version = step.resource.template_version
+    if reason == "timed out" and version.timeout_seconds:
+        allowed = duration_text(version.timeout_seconds)
+        message = f"It took longer than the {allowed} that {version.template} allows. {message}"
+    _fail(step, run, message)
+
+
+def _last_words(run: StepRun, message: str) -> str:
+    """End the log with what is told of the step's end; return that without secrets."""
     message = run.masked(printable(message))
     run.log(message + "\n", level="error")
     run.close()
-    _store(run, finish.fail_step, step, message)
+    return message
 
 
-def _pause(seconds: float, run: StepRun) -> None:
+def _pause(seconds: float, run: StepRun) -> str | None:
+    """Wait before the next attempt; return why there is to be none, if that is so."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
-        if run.should_stop():
-            raise LeaseLostError("The lease was lost between two attempts.")
+        if reason := run.should_stop():
+            return reason
         time.sleep(min(left, 0.05))
+    return None
 
 
 def _next_attempt(step: Step) -> None:

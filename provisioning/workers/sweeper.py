@@ -12,13 +12,13 @@ from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
 from provisioning.drivers.base import LeaseLostError
-from provisioning.drivers.supervision import Tool
-from provisioning.drivers.supervisor import LEASE_GRACE_SECONDS, LEASE_LOST
+from provisioning.drivers.supervision import GRACE_SECONDS, Tool
+from provisioning.drivers.supervisor import LEASE_LOST
 from provisioning.models import Deployment, DeploymentStatus, Step, StepStatus
 from provisioning.models.deployments import STARTED_STATUSES, UNFINISHED_STEP_STATUSES
 from provisioning.queue import doorbell
 from provisioning.services import transitions
-from provisioning.services.deployments import end, finish
+from provisioning.services.deployments import cancel, end, finish
 from provisioning.workers.heartbeat import is_alive
 from provisioning.workers.run import work_folder
 from provisioning.workers.tasks import is_anything_ready
@@ -31,7 +31,9 @@ GRACE = timedelta(seconds=30)
 
 
 def sweep() -> None:
-    """Free steps whose worker is gone, move deployments that were left, ring for what is ready."""
+    """Free steps whose worker is gone, stop and move deployments, ring for what is ready."""
+    for pk in cancel.overdue_deployments().order_by("pk").values_list("pk", flat=True):
+        cancel.time_out(pk)
     for pk in _lost_steps():
         _free(pk)
     for pk in _left_deployments():
@@ -84,11 +86,13 @@ def _free(pk: int) -> None:
             )
             logger.warning("Step %s: %s", step.pk, reason)
             step.refresh_from_db(fields=["lease_until"])
-        if step.losses < MOST_LOSSES and _may_go_on(step):
+        cancelled = step.deployment.status == DeploymentStatus.CANCELLING
+        if not cancelled and step.losses < MOST_LOSSES and _may_go_on(step):
             transitions.move(step, StepStatus.PENDING, reason="Another attempt is made.")
             return
-    if step.losses >= MOST_LOSSES and _has_stopped(step):
-        _give_up(step)
+    reason = "cancelled" if cancelled else LEASE_LOST
+    if (cancelled or step.losses >= MOST_LOSSES) and _has_stopped(step, reason):
+        _end(step, cancelled=cancelled)
 
 
 def _is_lost(step: Step) -> bool:
@@ -102,14 +106,14 @@ def _may_go_on(step: Step) -> bool:
     return _is_of_here(step) or _is_over(step)
 
 
-def _has_stopped(step: Step) -> bool:
-    """Tell whether no tool of the step runs any more; on its own host it is told to stop."""
+def _has_stopped(step: Step, reason: str) -> bool:
+    """Tell whether no tool of the step runs any more; on its own host it is told to stop, and why."""
     if not _is_of_here(step):
         return _is_over(step)
     left = Tool.left_in(work_folder(step))
     if left is None or not left.runs():
         return True
-    left.order("stop", LEASE_LOST, LEASE_GRACE_SECONDS)
+    left.order("stop", reason, GRACE_SECONDS[reason])
     return False
 
 
@@ -121,12 +125,16 @@ def _is_over(step: Step) -> bool:
     return step.lease_until is not None and step.lease_until < timezone.now()
 
 
-def _give_up(step: Step) -> None:
+def _end(step: Step, *, cancelled: bool) -> None:
+    """End a step whose worker is gone: the last one of too many, or that of a stopped deployment."""
     try:
-        finish.fail_step(
-            step,
-            f"It was given up: {step.losses} attempts ended with the worker's death or silence.",
-        )
+        if cancelled:
+            finish.cancel_step(step, "Its worker was lost, and its tool has stopped.")
+        else:
+            finish.fail_step(
+                step,
+                f"It was given up: {step.losses} attempts ended with the worker's death or silence.",
+            )
     except LeaseLostError as error:  # somebody else was faster
         logger.info("%s", error)
 
@@ -134,7 +142,9 @@ def _give_up(step: Step) -> None:
 def _left_deployments() -> list[int]:
     """Find deployments without unfinished steps that were not ended, and those that wait."""
     unfinished = Step.objects.filter(status__in=UNFINISHED_STEP_STATUSES).values("deployment_id")
+    busy = Step.objects.filter(finish.AT_WORK).values("deployment_id")
     left = Q(status__in=STARTED_STATUSES) & ~Q(pk__in=unfinished)
+    left |= Q(status=DeploymentStatus.CANCELLING) & ~Q(pk__in=busy)
     waiting = Deployment.objects.filter(status=DeploymentStatus.WAITING)
     one_per_environment = waiting.order_by("environment_id", "pk").distinct("environment_id")
     return [

@@ -138,3 +138,27 @@ def test_a_page_that_was_cut_off_goes_on_where_it_was(
         "meanwhile",
         "after",
     ]
+
+
+def test_a_person_cancels_a_deployment_and_retries_it(
+    live_server: LiveServer, page: Page, place: Place, alice: User
+) -> None:
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.accept()))
+    place.template("postgres")
+    place.application("shop", alice)
+    deployment = place.submit("  db:\n    type: postgres\n")
+
+    log_in(page, live_server.url)
+    page.goto(f"{live_server.url}/deployments/{deployment.pk}/")
+    page.get_by_role("button", name="Cancel this deployment").click()
+
+    expect(page.get_by_role("status")).to_have_text("cancelled")
+    expect(page.get_by_text("Cancelled by alice.")).to_be_visible()
+    assert [text.split("?")[0] for text in asked] == [f"Cancel deployment {deployment.pk}"]
+    page.get_by_role("button", name="Retry what is not done").click()
+    retry = deployment.retries.get()
+    expect(page).to_have_url(f"{live_server.url}/deployments/{retry.pk}/")
+    expect(page.get_by_role("status")).to_have_text("running")
+    page.get_by_role("link", name=f"#{deployment.pk}").click()
+    expect(page.get_by_role("link", name=f"deployment #{retry.pk}")).to_be_visible()

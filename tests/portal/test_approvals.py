@@ -109,14 +109,14 @@ def test_deploy_says_who_was_asked(approval: Approval, place: Place, tmp_path: o
     assert "Waiting for approval: of shared/cache by the team shop-team." in ran.out
 
 
-def test_deploy_waits_for_the_answer_until_its_timeout(
+def test_deploy_waits_for_the_answer_until_it_is_tired_of_waiting(
     approval: Approval, place: Place, tmp_path: object
 ) -> None:
     file = place_file(tmp_path)
 
     ran = run(
         *("deploy", file, "--app", "billing", "--env", "dev", "--as", "bob"),
-        *("--wait", "--timeout", "0.3"),
+        *("--wait", "--wait-timeout", "0.3"),
     )
 
     assert ran.status == 1

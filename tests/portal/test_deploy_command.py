@@ -133,12 +133,12 @@ def test_it_does_not_miss_a_worker_that_is_there(
     assert "No worker" not in ran.out
 
 
-def test_a_timeout_ends_the_waiting_and_not_the_deployment(
+def test_a_limit_ends_the_waiting_and_not_the_deployment(
     shop: Place, write: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
-    ran = run("deploy", write(DATABASE), *TARGET, "--wait", "--timeout", "0.01")
+    ran = run("deploy", write(DATABASE), *TARGET, "--wait", "--wait-timeout", "0.01")
 
     deployment = Deployment.objects.get()
     assert ran.status == 1
@@ -171,10 +171,8 @@ def test_a_refused_plan_stores_nothing(shop: Place, write: Callable[[str], str])
     assert not Resource.objects.exists()
 
 
-def test_a_timeout_that_is_no_time_is_a_wrong_call(
-    shop: Place, write: Callable[[str], str]
-) -> None:
-    ran = run("deploy", write(DATABASE), *TARGET, "--timeout", "-1")
+def test_a_limit_that_is_no_time_is_a_wrong_call(shop: Place, write: Callable[[str], str]) -> None:
+    ran = run("deploy", write(DATABASE), *TARGET, "--wait-timeout", "-1")
 
     assert ran.status == 2
     assert "-1 is not a number of seconds greater than 0." in ran.err

@@ -62,6 +62,7 @@ class Place:
         with tempfile.TemporaryDirectory() as folder:
             for name, text in {"template.yaml": f"name: {type_}\n", **(content or {})}.items():
                 (Path(folder) / name).write_text(text)
+                (Path(folder) / name).chmod(0o755 if text.startswith("#!") else 0o644)
             packed = pack(Path(folder))
         version = ResourceTemplateVersion.objects.create(
             template=template,

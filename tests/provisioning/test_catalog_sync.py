@@ -577,3 +577,24 @@ def test_a_wrong_rule_to_share_by_is_refused_with_its_line(sync: Sync, tmp_path:
     assert line == 5
     assert message.startswith("There is no fact `consumer.name`. There are consumer.application")
     assert not ResourceTemplateVersion.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"), [("45", 45), ("30m", 1800), ('"1h30m"', 5400), (None, None)]
+)
+def test_how_long_a_driver_may_take_is_stored(
+    sync: Sync, tmp_path: Path, written: str | None, seconds: int | None
+) -> None:
+    write(tmp_path, "alpha", ALPHA + (f"timeout: {written}\n" if written else ""))
+    sync()
+    assert ResourceTemplateVersion.objects.get().timeout_seconds == seconds
+
+
+@pytest.mark.parametrize("written", ["soon", "0", "-5", "31d", '""', "100000h"])
+def test_what_is_no_length_of_time_is_refused_with_its_line(
+    sync: Sync, tmp_path: Path, written: str
+) -> None:
+    write(tmp_path, "alpha", ALPHA + f"timeout: {written}\n")
+    ((line, message, _),) = problems(sync)
+    assert line == ALPHA.count("\n") + 1
+    assert "is no length of time: write seconds, or hours, minutes and seconds" in message

@@ -141,6 +141,9 @@ BREAKS: dict[str, Callable[[], object]] = {
     "template_version_unique": copied(ResourceTemplateVersion),
     "template_version_state_valid": copied(ResourceTemplateVersion, version="2", state="odd"),
     "template_version_shrink_valid": copied(ResourceTemplateVersion, version="3", shrink="odd"),
+    "template_version_timeout_positive": copied(
+        ResourceTemplateVersion, version="4", timeout_seconds=0
+    ),
     "template_version_active_has_digest": copied(ResourceTemplateVersion, version="2", digest=""),
     "template_rule_unique": copied(TemplateRule),
     "template_rule_environment_kind_valid": changed(TemplateRule, environment_kind="moon"),
@@ -186,7 +189,8 @@ BREAKS: dict[str, Callable[[], object]] = {
     "dependency_not_self": changed(ResourceDependency, target=models.F("source")),
     "dependency_kind_valid": changed(ResourceDependency, kind="odd"),
     "deployment_one_running": lambda: [
-        copied(Deployment, status=status)() for status in ("running", "cancelling")
+        copied(Deployment, status=status, ends_as="cancelled")()
+        for status in ("running", "cancelling")
     ],
     "deployment_status_valid": changed(Deployment, status="odd"),
     "deployment_kind_valid": changed(Deployment, kind="odd"),
@@ -196,6 +200,17 @@ BREAKS: dict[str, Callable[[], object]] = {
     "deployment_priority_valid": changed(Deployment, priority=101),
     "figure_unique": copied(Figure),
     "maintenance_mode_one_per_place": copied(MaintenanceMode),
+    "deployment_one_retry": lambda: [
+        copied(Deployment, retry_of=Deployment.objects.earliest("pk"))() for _ in range(2)
+    ],
+    "deployment_one_rollback": lambda: [
+        copied(Deployment, kind="maintenance", rollback_of=Deployment.objects.earliest("pk"))()
+        for _ in range(2)
+    ],
+    "deployment_rollback_of_deploy": changed(Deployment, kind="teardown", rollback=True),
+    "deployment_rollback_is_maintenance": changed(Deployment, rollback_of=models.F("pk")),
+    "deployment_cancelling_has_end": changed(Deployment, status="cancelling", ends_as="failed"),
+    "deployment_timeout_positive": changed(Deployment, timeout_seconds=0),
     "step_one_at_a_time": second_step(status="recovering"),
     "step_one_per_resource": copied(Step),
     "step_status_valid": changed(Step, status="odd"),
@@ -239,6 +254,14 @@ def test_deleted_resources_may_share_a_key_and_a_name() -> None:
     assert Resource.objects.count() == 3
 
 
+def test_a_retry_that_never_started_leaves_room_for_another() -> None:
+    first = Deployment.objects.earliest("pk")
+    copied(Deployment, retry_of=first, status="expired")()
+    copied(Deployment, retry_of=first)()
+
+    assert first.retries.count() == 2
+
+
 def test_an_ended_consumer_leaves_its_alias_free() -> None:
     copied(ResourceConsumer, state="released")()
 
@@ -273,6 +296,7 @@ def test_audit_events_can_be_neither_changed_nor_deleted(sql: str) -> None:
         {"uses": ["workloads"]},
         {"deletion_policy": "retain"},
         {"grace_seconds": 5},
+        {"timeout_seconds": 5},
         {"merge_rules": {"size": {"rule": "maximum"}}},
         {"shrink": "never"},
         {"share_when": "True"},

@@ -20,9 +20,15 @@ class Command(DeployingCommand):
         self.add_target(parser)
         self.add_priority(parser)
         self.add_wait(parser)
+        self.add_timeout(parser)
         self.add_format(parser)
         parser.add_argument(
             "--commit", type=commit, default="", metavar="SHA", help="where the files are from"
+        )
+        parser.add_argument(
+            "--rollback",
+            action="store_true",
+            help="destroy again what it creates if it does not succeed, unless others use it",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -38,6 +44,8 @@ class Command(DeployingCommand):
             upgrade=options["upgrade"],
             shrink=options["shrink"],
             priority=priority,
+            rollback=options["rollback"],
+            timeout_seconds=options["timeout"],
         )
         self.report(deployment, options)
 

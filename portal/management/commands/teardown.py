@@ -30,6 +30,7 @@ class Command(DeployingCommand):
         )
         self.add_priority(parser)
         self.add_wait(parser)
+        self.add_timeout(parser)
         self.add_format(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -60,5 +61,6 @@ class Command(DeployingCommand):
             workloads=options["workload"],
             actor=target.actor,
             priority=self.priority(options["priority"]),
+            timeout_seconds=options["timeout"],
         )
         self.report(deployment, options)

@@ -183,6 +183,7 @@ def _write_version(organisation: Organisation, prepared: Prepared, label: str, a
             "merge_rules": file.merge,
             "shrink": file.shrink,
             "grace_seconds": file.grace,
+            "timeout_seconds": file.timeout,
             "checks": list(file.checks),
             "requirements": list(file.requirements),
             "co_provision": list(file.co_provision),

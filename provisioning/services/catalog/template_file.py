@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError
 from semantic_version import Version
 
+from provisioning.durations import DurationError, read_duration
 from provisioning.planning.conditions import ConditionError, read_condition
 from provisioning.score.reader import RawDocument, read
 from provisioning.score.workload import Problem
@@ -53,7 +54,7 @@ class TemplateFile:
     """Hold one valid `template.yaml`.
 
     `params` is a whole JSON Schema of an object, or empty; `outputs` maps a name to what the file
-    says of it.
+    says of it; `grace` and `timeout` are seconds.
     """
 
     file: str
@@ -74,6 +75,7 @@ class TemplateFile:
     merge: Mapping[str, Mapping[str, Any]]
     shrink: str
     grace: int
+    timeout: int | None
     checks: tuple[Mapping[str, str], ...]
     kind: str
     requirements: tuple[Mapping[str, Any], ...]
@@ -116,6 +118,7 @@ def read_template_file(path: Path, name: str) -> TemplateFile:
         merge=_merge_rules(value.get("merge", {})),
         shrink=value.get("shrink", "apply"),
         grace=value.get("grace", 0),
+        timeout=read_duration(value["timeout"]) if "timeout" in value else None,
         checks=tuple(value.get("checks", [])),
         kind=value.get("kind", "resource"),
         requirements=tuple(value.get("requirements", [])),
@@ -189,6 +192,7 @@ def _problems(document: RawDocument) -> Iterator[Problem]:
         yield from _version_problems(document)
         yield from _params_problems(document)
         yield from _share_when_problems(document)
+        yield from _timeout_problems(document)
         yield from kind_problems(document)
 
 
@@ -259,6 +263,13 @@ def _share_when_problems(document: RawDocument) -> Iterator[Problem]:
         read_condition(document.value.get("share_when", "True"))
     except ConditionError as error:
         yield document.problem(("share_when",), str(error), hint="docs/sharing.md tells the rules")
+
+
+def _timeout_problems(document: RawDocument) -> Iterator[Problem]:
+    try:
+        read_duration(document.value.get("timeout", 1))
+    except DurationError as error:
+        yield document.problem(("timeout",), str(error))
 
 
 def _foreign_references(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:

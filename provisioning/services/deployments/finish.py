@@ -10,12 +10,15 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from provisioning.drivers.base import LeaseLostError, StateLocation
 from provisioning.models import (
     ConsumerState,
     DeletionPolicy,
+    Deployment,
     Resource,
     ResourceDependency,
     ResourceState,
@@ -23,6 +26,7 @@ from provisioning.models import (
     Step,
     StepStatus,
 )
+from provisioning.models.deployments import BUSY_STEP_STATUSES
 from provisioning.models.resources import LIVE_RESOURCE_STATES
 from provisioning.queue import doorbell
 from provisioning.queue.schedules import REGULAR, TEND_POOLS
@@ -77,11 +81,7 @@ def begin_destroy(step: Step) -> bool:
         reason = "" if forced else held_by(resource)
         if reason:
             reason = f"Not destroyed: {reason}."
-            as_desired = (
-                resource.applied_mac and resource.applied_spec_digest == resource.spec_digest
-            )
-            back = ResourceState.ACTIVE if as_desired else ResourceState.FAILED
-            move_resource(resource, back, step, reason)
+            move_resource(resource, state_as_applied(resource), step, reason)
             note(step, reason)
             _succeed(step, reason)
             return False
@@ -163,6 +163,41 @@ def fail_step(step: Step, error: str) -> None:
         _block_dependents(step, resource)
 
 
+def cancel_step(step: Step, reason: str) -> None:
+    """End a step whose tool has stopped because its deployment is cancelled; raise LeaseLostError.
+
+    What its driver has begun is unfinished. `reason` is a sentence without any secret.
+    """
+    with transaction.atomic():
+        resource = _locked(step)
+        transitions.move(step, StepStatus.CANCELLED, reason=reason, finished_at=timezone.now())
+        if Step.objects.filter(pk=step.pk, driver_ran=True).exists():
+            move_resource(resource, ResourceState.FAILED, step, reason)
+
+
+AT_WORK = Q(status__in=BUSY_STEP_STATUSES) | Q(
+    status=StepStatus.PENDING, losses__gt=0, lease_until__gt=Now()
+)
+"""Match steps for which a tool may run: a lost worker's may go on while its next attempt is due."""
+
+
+def cancel_pending(deployment: Deployment, *, reason: str, actor: str = transitions.SYSTEM) -> None:
+    """End the steps of a locked deployment for which nothing runs; one claimed just now is left."""
+    pending = (
+        Step.objects.select_for_update(no_key=True, of=("self",))
+        .select_related("resource")
+        .filter(~AT_WORK, deployment=deployment, status=StepStatus.PENDING)
+        .order_by("pk")
+    )
+    transitions.move_all(
+        list(pending),
+        StepStatus.CANCELLED,
+        actor=actor,
+        reason=reason,
+        finished_at=timezone.now(),
+    )
+
+
 def held_by(resource: Resource) -> str:
     """Say what holds a resource, or return ""."""
     if resource.protected:
@@ -195,6 +230,12 @@ def ever_applied(resource: Resource) -> bool:
         or Step.objects.filter(resource=resource, driver_ran=True).exists()
         or StateVersion.objects.filter(resource=resource).exists()
     )
+
+
+def state_as_applied(resource: Resource) -> ResourceState:
+    """Return the state of a resource that nothing was done to, by what was last applied."""
+    as_desired = resource.applied_mac and resource.applied_spec_digest == resource.spec_digest
+    return ResourceState.ACTIVE if as_desired else ResourceState.FAILED
 
 
 def move_resource(resource: Resource, state: str, step: Step, reason: str = "") -> None:

@@ -19,7 +19,12 @@ from provisioning.models import (
 )
 from provisioning.models.resources import LIVE_RESOURCE_STATES
 from provisioning.planning.decide import decide, decide_teardown
-from provisioning.planning.maintenance import HeldResourceError, decide_destroy, decide_ensure
+from provisioning.planning.maintenance import (
+    HeldResourceError,
+    decide_destroy,
+    decide_ensure,
+    decide_roll_back,
+)
 from provisioning.planning.plan import Action, Plan
 from provisioning.planning.pools import decide_fill
 from provisioning.score.document import parse_application
@@ -54,6 +59,8 @@ class Request:
     fill: str = ""
     """The pool for which maintenance makes the `members` with these keys."""
     members: Sequence[str] = ()
+    roll_back: Sequence[str] = ()
+    """The keys of what a deployment has created, and maintenance destroys if nothing holds it."""
 
     @classmethod
     def of(cls, deployment: Deployment) -> Request:
@@ -61,9 +68,11 @@ class Request:
         if deployment.kind == DeploymentKind.TEARDOWN:
             return cls(names=tuple(deployment.workload_names), teardown=True)
         if deployment.kind == DeploymentKind.MAINTENANCE:
+            planned = [resource["key"] for resource in deployment.plan["resources"]]
             if deployment.pool is not None:
-                planned = [resource["key"] for resource in deployment.plan["resources"]]
                 return cls(fill=deployment.pool.name, members=planned)
+            if deployment.application is not None:
+                return cls(roll_back=planned)
             resource = deployment.resource
             if resource is None or resource.state == ResourceState.DELETED:
                 raise HeldResourceError("The resource is gone already.")
@@ -82,15 +91,17 @@ class Request:
     ) -> Plan:
         """Plan on a fresh snapshot; raise PlanError with every problem.
 
-        Maintenance alone is of no application, and raises HeldResourceError or UnknownPoolError.
+        Maintenance is of no application, unless it rolls one back, and raises HeldResourceError or UnknownPoolError.
         With `claiming`, the ready members of the pools that are asked for are locked.
         """
-        if application is None:
+        if application is None or self.roll_back:
             facts = snapshot.take_environment(environment)
             if self.fill:
                 return decide_fill(self.fill, self.members, facts)
             if self.ensure:
                 return decide_ensure(self.ensure, facts)
+            if self.roll_back:
+                return decide_roll_back(self.roll_back, facts)
             return decide_destroy(self.destroy, facts, forced=self.forced)
         if application.organisation_id != environment.organisation_id:
             raise ForeignEnvironmentError(

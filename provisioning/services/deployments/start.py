@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from operator import attrgetter
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from provisioning.exceptions import ConductorError
@@ -66,12 +69,25 @@ def start(
     if blocker:
         _tell_blocker(deployment, blocker)
         return
+    carry_out(deployment, plan, resources, workloads, actor=actor)
+
+
+def carry_out(
+    deployment: Deployment,
+    plan: Plan,
+    resources: Mapping[str, Resource],
+    workloads: Sequence[score.Workload],
+    *,
+    actor: str = transitions.SYSTEM,
+) -> None:
+    """Start a waiting deployment that nothing blocks; see `start`. Its time begins to run."""
     transitions.move(
         deployment,
         DeploymentStatus.RUNNING,
         actor=actor,
         status_reason="",
         started_at=timezone.now(),
+        deadline=Now() + timedelta(seconds=allowed_seconds(deployment)),
     )
     rows = _write_workloads(deployment, workloads)
     by_key = write_desired(deployment, plan, resources, rows, actor=actor)
@@ -89,10 +105,21 @@ def _tell_blocker(deployment: Deployment, blocker: str) -> None:
         deployment.save(update_fields=["status_reason"])
 
 
+def allowed_seconds(deployment: Deployment) -> int:
+    """Return how long a deployment may run."""
+    return deployment.timeout_seconds or int(settings.CONDUCTOR_DEPLOYMENT_TIMEOUT_SECONDS)
+
+
 def succeed(deployment: Deployment) -> None:
     """End a deployment whose steps, if it had any, have all succeeded."""
+    reason = deployment.status_reason
+    if deployment.status == DeploymentStatus.CANCELLING:
+        reason += "\nBy then everything had been done."
     transitions.move(
-        deployment, DeploymentStatus.SUCCEEDED, status_reason="", finished_at=timezone.now()
+        deployment,
+        DeploymentStatus.SUCCEEDED,
+        status_reason=reason,
+        finished_at=timezone.now(),
     )
     if deployment.kind == DeploymentKind.TEARDOWN:
         Workload.objects.filter(

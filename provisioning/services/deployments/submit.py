@@ -76,13 +76,15 @@ def submit_deployment(
     upgrade: bool = False,
     shrink: bool = False,
     priority: int = NORMAL,
-    retry_of: Deployment | None = None,
+    rollback: bool = False,
+    timeout_seconds: int | None = None,
 ) -> Deployment:
     """Store a deployment of these Score files, and start it if nothing is in its way.
 
     It is `running`, `succeeded` (there was nothing to do), `waiting` (`status_reason` names the
-    blocker) or `pending_approval` (it names who was asked) afterwards. Raises ScoreError or PlanError
-    with every problem, or NotAllowedError for a priority; nothing is stored then.
+    blocker) or `pending_approval` (it names who was asked) afterwards. With `rollback`, what it
+    creates is destroyed again if it does not succeed. Raises ScoreError or PlanError with every
+    problem, or NotAllowedError for a priority; nothing is stored then.
     """
     request = Request(workloads=parse_application(files), upgrade=upgrade, shrink=shrink)
     deployment = Deployment(
@@ -92,12 +94,13 @@ def submit_deployment(
         score=encrypt(json.dumps([list(file) for file in files])),
         upgrade=upgrade,
         shrink=shrink,
+        rollback=rollback,
+        timeout_seconds=timeout_seconds,
         commit=commit,
         priority=priority,
         requested_by=actor,
-        retry_of=retry_of,
     )
-    return _submit(deployment, application, request, actor)
+    return submit_request(deployment=deployment, request=request, actor=actor)
 
 
 def submit_teardown(
@@ -108,7 +111,7 @@ def submit_teardown(
     actor: User | None,
     commit: str = "",
     priority: int = NORMAL,
-    retry_of: Deployment | None = None,
+    timeout_seconds: int | None = None,
 ) -> Deployment:
     """Store the removal of these workloads (None: all of the application); see `submit_deployment`."""
     names = None if workloads is None else tuple(workloads)
@@ -116,12 +119,13 @@ def submit_teardown(
         kind=DeploymentKind.TEARDOWN,
         application=application,
         environment=environment,
+        timeout_seconds=timeout_seconds,
         commit=commit,
         priority=priority,
         requested_by=actor,
-        retry_of=retry_of,
     )
-    return _submit(deployment, application, Request(names=names, teardown=True), actor)
+    request = Request(names=names, teardown=True)
+    return submit_request(deployment=deployment, request=request, actor=actor)
 
 
 def confirm_deployment(*, deployment: Deployment, actor: User | None) -> Deployment:
@@ -150,27 +154,41 @@ def confirm_deployment(*, deployment: Deployment, actor: User | None) -> Deploym
     return deployment
 
 
-def _submit(
-    deployment: Deployment, application: Application, request: Request, actor: User | None
-) -> Deployment:
-    require_priority(actor, application, deployment.priority)
+def submit_request(*, deployment: Deployment, request: Request, actor: User | None) -> Deployment:
+    """Plan and store a new deployment that asks for this; see `submit_deployment`."""
+    require_priority(actor, deployment.application, deployment.priority)
     with transaction.atomic():
         lock_environment(deployment.environment, request.scope)
-        superseded = _supersede(deployment, actor)
-        if superseded:
-            start_waiting(deployment.environment)
-        plan, resources = request.plan_on_locked(application, deployment.environment)
-        store_plan(deployment, plan)
-        transitions.begin([deployment], DeploymentStatus.WAITING, actor=_name(actor))
-        if not ask(deployment, plan, resources, request.workloads, actor=_name(actor)):
-            start(deployment, plan, resources, request.workloads, actor=_name(actor))
+        superseded = submit_on_locked(deployment, request, actor)
     for older in superseded:
         start_elsewhere(older)
     return deployment
 
 
+def submit_on_locked(
+    deployment: Deployment, request: Request, actor: User | None
+) -> list[Deployment]:
+    """Do the same in a transaction that holds the environment in the request's scope.
+
+    Returns what it has superseded: who waits elsewhere may have waited for that.
+    """
+    superseded = _supersede(deployment, actor)
+    if superseded:
+        start_waiting(deployment.environment)
+    plan, resources = request.plan_on_locked(deployment.application, deployment.environment)
+    store_plan(deployment, plan)
+    transitions.begin(
+        [deployment], DeploymentStatus.WAITING, actor=_name(actor), reason=deployment.reason
+    )
+    if not ask(deployment, plan, resources, request.workloads, actor=_name(actor)):
+        start(deployment, plan, resources, request.workloads, actor=_name(actor))
+    return superseded
+
+
 def _supersede(newer: Deployment, actor: User | None) -> list[Deployment]:
     """Let the newer deployment take the place of those that have not started; return these."""
+    if newer.kind == DeploymentKind.MAINTENANCE:
+        return []
     older = list(
         Deployment.objects.select_for_update(no_key=True)
         .filter(

@@ -24,6 +24,7 @@ from provisioning.drivers.supervision import (
     printable,
     supervise,
 )
+from provisioning.drivers.supervisor import LEASE_GRACE_SECONDS
 from tests.provisioning.drivers.runs import MemoryRun
 
 ROOT = Path(__file__).parents[3]
@@ -331,3 +332,19 @@ def test_a_tool_whose_worker_was_killed_before_it_ran_is_lost(run: MemoryRun) ->
     with pytest.raises(ToolLostError):
         follow(tool, run=run)
     assert Tool.left_in(run.work_folder) is None
+
+
+def test_the_end_of_the_lease_shortens_the_grace_of_a_cancelled_tool(run: MemoryRun) -> None:
+    ready, lease = run.work_folder / "ready", run.work_folder / LEASE_FILE
+    tool = Tool.start(
+        ["/bin/sh", "-c", f"trap '' INT; touch {ready}; sleep 60; sleep 60"],
+        run=run,
+        folder=run.work_folder,
+        environment=run.environment,
+    )
+    _wait_for(ready)
+    tool.order("stop", "cancelled", 600)
+    _wait_for(tool.files / "told")
+    lease.write_text(str(time.monotonic() - LEASE_GRACE_SECONDS))
+    assert tool.wait(5)
+    assert tool.outcome() == Outcome(-signal.SIGKILL, "cancelled")

@@ -7,13 +7,15 @@ import pytest
 from django.conf import LazySettings
 from django.db import OperationalError
 from django.db.models import QuerySet
+from django.db.models.functions import Now
 
 from provisioning.drivers.supervision import LEASE_FILE
-from provisioning.models import Step
+from provisioning.models import Deployment, Step
 from provisioning.workers.lease import Lease
 from provisioning.workers.run import work_folder
 from provisioning.workers.tasks import claim
 from tests.provisioning.place import new_place
+from tests.provisioning.queue.conftest import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -47,6 +49,27 @@ def test_a_lease_is_renewed_while_its_step_runs(step: Step) -> None:
     assert first is not None
     assert second is not None
     assert second > first
+
+
+@pytest.mark.parametrize(
+    ("ends_as", "reason"), [("cancelled", "cancelled"), ("timed_out", "timed out")]
+)
+def test_a_lease_tells_why_its_deployment_is_stopped_and_is_kept(
+    step: Step, ends_as: str, reason: str
+) -> None:
+    with Lease(step) as lease:
+        assert lease.told() is None
+        Deployment.objects.update(status="cancelling", ends_as=ends_as)
+        wait_for("it was told", lambda: lease.told() is not None)
+        assert lease.told() == reason
+        assert not becomes_lost(lease, 1.2)
+
+
+def test_a_lease_tells_that_the_time_of_its_deployment_is_over(step: Step) -> None:
+    with Lease(step) as lease:
+        Deployment.objects.update(deadline=Now())
+        wait_for("it was told", lambda: lease.told() is not None)
+        assert lease.told() == "timed out"
 
 
 def test_a_lease_that_another_attempt_has_is_lost(step: Step) -> None:

@@ -11,7 +11,8 @@ from django.db.models.functions import Now
 from provisioning.drivers.supervision import Outcome, Tool
 from provisioning.models import AuditEvent, Deployment, Step, Worker
 from provisioning.queue import doorbell
-from provisioning.services.deployments import end
+from provisioning.services.deployments import cancel_deployment, end
+from provisioning.services.people import system_user
 from provisioning.workers.run import work_folder
 from provisioning.workers.runner import run_step
 from provisioning.workers.sweeper import MOST_LOSSES, sweep
@@ -170,6 +171,27 @@ def test_a_step_that_is_given_up_fails_once_its_tool_has_stopped(place: Place) -
     sweep()
     assert Step.objects.get(pk=step.pk).status == "failed"
     assert tool.outcome() == Outcome(-signal.SIGINT, "lease lost")
+
+
+def test_a_cancelled_step_of_a_lost_worker_ends_once_its_tool_has_stopped(place: Place) -> None:
+    step = lost(place)
+    folder = work_folder(step)
+    folder.mkdir(parents=True)
+    tool = Tool.start(
+        ["/bin/sleep", "60"], run=MemoryRun(folder), folder=folder, environment={"PATH": "/bin"}
+    )
+    deployment = cancel_deployment(deployment=step.deployment, actor=system_user())
+
+    sweep()
+    assert Step.objects.get(pk=step.pk).status == "recovering"
+    assert deployment.status == "cancelling"
+
+    while not tool.wait(0.1):
+        pass
+    sweep()
+    deployment.refresh_from_db()
+    assert (Step.objects.get(pk=step.pk).status, deployment.status) == ("cancelled", "cancelled")
+    assert tool.outcome() == Outcome(-signal.SIGINT, "cancelled")
 
 
 def test_a_deployment_that_nobody_ended_is_ended(

@@ -67,7 +67,7 @@ def test_another_queues_steps_are_left(place: Place) -> None:
 @pytest.mark.parametrize("status", ["cancelling", "failed"])
 def test_steps_of_a_deployment_that_does_not_run_are_left(place: Place, status: str) -> None:
     deployment = place.submit(CHAIN)
-    Deployment.objects.filter(pk=deployment.pk).update(status=status)
+    Deployment.objects.filter(pk=deployment.pk).update(status=status, ends_as="cancelled")
 
     assert claim("default") is None
 
