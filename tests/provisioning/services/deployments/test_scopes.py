@@ -32,9 +32,8 @@ from provisioning.services.resources.adopt import detach_resource
 from provisioning.services.resources.destroy import destroy_resource
 from provisioning.services.sharing import revoke
 from provisioning.workers.run import StepRun
-from provisioning.workers.sweeper import sweep
 from provisioning.workers.tasks import work
-from tests.provisioning.place import Place, score_file
+from tests.provisioning.place import Place, chores, score_file
 
 WIDE = """\
   cache:
@@ -270,7 +269,8 @@ def test_a_change_is_told_and_followed_in_the_other_environment(
     cache, database = used_by(staging, "pay"), used_by(staging, "pay", "db")
     assert cache.params == {"size": 2}
     assert cache.applied_spec_digest == cache.spec_digest
-    assert more.plan["blast_radius"] == {"acme/staging/pay": sorted([cache.uid, database.uid])}
+    changed = {"acme/staging/pay/web": sorted([cache.uid, database.uid])}
+    assert more.plan["blast_radius"] == {"everybody": changed}
     assert dev.steps(more) == {
         cache.key: ("ensure", "succeeded", True),
         database.key: ("ensure", "succeeded", False),
@@ -376,7 +376,7 @@ def test_grace_outlasts_the_last_user_of_another_environment(dev: Place, staging
     cache.refresh_from_db()
     assert (cache.state, cache.grace_until is None) == ("active", False)
     Resource.objects.filter(pk=cache.pk).update(grace_until="2020-01-01T00:00:00Z")
-    sweep()
+    chores()
     work("default")
     cache.refresh_from_db()
     assert cache.state == "deleted"
