@@ -69,9 +69,9 @@ def parts_prefix(key: str) -> str:
     return f"with/{key}/"
 
 
-def is_part(key: str) -> bool:
-    """Tell whether a key is of what belongs to another resource of nobody in particular."""
-    return key.startswith("with/")
+def is_part(address: str) -> bool:
+    """Tell whether an address is of what belongs to another resource of nobody in particular."""
+    return key_of(address).startswith("with/")
 
 
 def resource_name(

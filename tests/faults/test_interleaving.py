@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.conf import LazySettings
+from django.utils import timezone
 
 from provisioning.models import (
     Approval,
@@ -105,9 +107,11 @@ def live_together(
 
 
 def settle() -> None:
-    """Do all the work that is left, and what the sweeper finds."""
+    """Do all the work that is left, what the sweeper finds, and what is tried again after a while."""
     for _ in range(4):
         work(QUEUE)
+        ended = Step.objects.filter(finished_at__isnull=False)
+        ended.update(finished_at=timezone.now() - timedelta(hours=2))
         chores()
     work(QUEUE)
 

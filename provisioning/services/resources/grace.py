@@ -31,7 +31,7 @@ from provisioning.planning.plan import Plan
 from provisioning.services.locks import lock_environment
 
 RETRY = timedelta(hours=1)
-"""How long after a failed destruction of an unused resource the next one is tried."""
+"""How long after a destruction that failed, or was blocked or cancelled, the next one is tried."""
 
 
 def settle_grace(plan: Plan, resources: Mapping[str, Resource]) -> None:
@@ -88,16 +88,16 @@ def expired_resources() -> QuerySet[Resource]:
     """Select the unused resources whose grace is over, and whose destruction may be tried."""
     steps = Step.objects.filter(resource=OuterRef("pk"))
     unfinished = steps.filter(status__in=UNFINISHED_STEP_STATUSES)
-    failed = steps.filter(
+    stopped = steps.filter(
         action=StepAction.DESTROY,
-        status=StepStatus.FAILED,
+        status__in=[StepStatus.FAILED, StepStatus.BLOCKED, StepStatus.CANCELLED],
         finished_at__gt=timezone.now() - RETRY,
     )
     tried = Deployment.objects.filter(
         resource=OuterRef("pk"), ensures=False, created_at__gt=timezone.now() - RETRY
     )
     return _not_kept().filter(
-        ~Exists(unfinished), ~Exists(failed), ~Exists(tried), grace_until__lte=timezone.now()
+        ~Exists(unfinished), ~Exists(stopped), ~Exists(tried), grace_until__lte=timezone.now()
     )
 
 

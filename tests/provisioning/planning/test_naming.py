@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioning.planning.naming import needed_key, resource_name
+from provisioning.planning.naming import is_part, needed_key, resource_name
 
 WORDS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?", fullmatch=True)
 RULES = st.fixed_dictionaries(
@@ -54,3 +55,16 @@ def test_keys_of_needs_follow_those_of_what_needs_them():
     assert key("shared/store") == "with/shared/store/role.read#access"
     assert key("shared/store", same=True) == "with/shared/store/role.read"
     assert key("with/shared/store/s3.default#data") == "with/shared/store/role.read#access"
+
+
+@pytest.mark.parametrize(
+    ("address", "part"),
+    [
+        ("shared/users", False),
+        ("with/shared/users/database.default#store", True),
+        ("in/acme/prod/with/slot/1/0/database.default#store", True),
+        ("in/acme/prod/slot/1/0", False),
+    ],
+)
+def test_what_a_resource_of_nobody_in_particular_needs_is_a_part(address: str, part: bool) -> None:
+    assert is_part(address) is part

@@ -229,11 +229,14 @@ def test_a_private_resource_that_is_kept_no_more_goes(place: Place) -> None:
     assert place.states() == {own.key: "deleted"}
 
 
-def test_a_destroy_that_failed_in_a_teardown_is_not_tried_again_at_once(place: Place) -> None:
+@pytest.mark.parametrize("status", ["failed", "blocked", "cancelled"])
+def test_a_destroy_that_did_not_happen_is_not_tried_again_at_once(
+    place: Place, status: str
+) -> None:
     place.deploy("  own:\n    type: cache\n")
     teardown = place.teardown()
     Resource.objects.update(state="failed")
-    teardown.steps.update(status="failed")
+    teardown.steps.update(status=status)
 
     destroy_unused()
     assert not Deployment.objects.filter(kind="maintenance").exists()
