@@ -55,8 +55,9 @@ def one_round(
             told.append(str(error))
 
     def kill_something() -> None:
-        told.append(f"killed {kill(workers[-1], chance)}")
-        if not told[-1].endswith("one process"):
+        killed = kill(workers[-1], chance)
+        told.append(f"killed {killed}")
+        if killed in ("everything", "everything but the tools", "the main process"):
             workers[-1].process.wait(10)
             again = RealWorker(workers[-1]._environment, folder)
             workers.append(again)
@@ -75,10 +76,11 @@ def one_round(
         retry = retry_deployment(deployment=deployment, actor=system_user())
         wait_for_the_end(retry, f"round {number}: {told}, retried; {workers[-1].said()}")
         assert retry.status == "succeeded", f"{told}: {retry.status_reason}"
-    for resource in Resource.objects.filter(created_by__name=f"app-{number}").exclude(
-        state="deleted"
-    ):
-        check(resource, folder / resource.uid.rsplit(".", 1)[-1], f"round {number}: {told}")
+    whole = not {"killed a tool", "killed everything"} & {*told}
+    made = Resource.objects.filter(created_by__name=f"app-{number}").exclude(state="deleted")
+    for resource in made:
+        ledger = folder / resource.uid.rsplit(".", 1)[-1]
+        check(resource, ledger, f"round {number}: {told}", whole=whole)
     assert not [each for each in psutil.process_iter(["cmdline"]) if works_in(each, folder)]
 
 
@@ -87,16 +89,19 @@ def works_in(process: psutil.Process, folder: Path) -> bool:
     return any(f"{folder}/" in word for word in process.info["cmdline"] or ())
 
 
-def check(resource: Resource, ledger: Path, told: str) -> None:
-    """Compare what the newest state holds with what the module noted outside the database."""
+def check(resource: Resource, ledger: Path, told: str, *, whole: bool) -> None:
+    """Compare what the newest state holds with what the module noted outside the database.
+
+    A part that was interrupted just after its note is made anew with another id, and a Terraform
+    that is itself killed takes for made what nobody has noted.
+    """
     newest = StateVersion.objects.filter(resource=resource).latest("number")
     (part,) = json.loads(decrypt_bytes(bytes(newest.data)))["resources"]
     held = Counter(instance["attributes"]["id"] for instance in part["instances"])
     made = Counter(ledger.read_text().split())
     assert resource.state == "active", told
     assert len(held) == PARTS, told
-    # A part that was interrupted just after its note is made anew, with another id.
-    assert held <= made, f"{told}: {resource.key}"
+    assert held <= made or not whole, f"{told}: {resource.key}"
     assert max(made.values()) == 1, f"{told}: {resource.key}"
 
 

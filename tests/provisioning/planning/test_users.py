@@ -194,7 +194,9 @@ def test_an_upgrade_tells_everybody_who_is_given_its_own() -> None:
 
     assert actions(plan) == {COMMON: "update", BOX: "recheck"}
     assert planned(plan).joining == ("mail/web.common", BOX, "shop/web.common")
-    assert plan.blast_radius() == {"mail": ["box.default#web.box", "database.default#web.common"]}
+    assert plan.blast_radius() == {
+        "": {"mail/web": ["box.default#web.box", "database.default#web.common"]}
+    }
 
 
 def test_what_was_adopted_gives_all_the_same() -> None:
