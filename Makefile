@@ -36,7 +36,7 @@ demo: migrate  ## Deploy two applications that share one real database, and prov
 run: migrate  ## Serve the portal on http://127.0.0.1:8000 with a worker beside it
 	@echo "Conductor: http://$(HOST):$(PORT) -- no user yet? $(MANAGE) createsuperuser"
 	@trap 'kill $$worker $$web 2>/dev/null; wait' EXIT; trap 'exit 0' INT TERM; \
-	  $(MANAGE) worker & worker=$$!; \
+	  CONDUCTOR_URL=$${CONDUCTOR_URL:-http://$(HOST):$(PORT)} $(MANAGE) worker & worker=$$!; \
 	  $(RUN) -m uvicorn conductor.asgi:application --host $(HOST) --port $(PORT) --timeout-graceful-shutdown 3 & web=$$!; \
 	  wait $$web
 

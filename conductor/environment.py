@@ -94,6 +94,17 @@ def postgres_url(name: str) -> str:
     return value
 
 
+def http_url(name: str, default: str) -> str:
+    """Return a web address without a slash at its end."""
+    value = text(name, default).rstrip("/")
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+        raise ImproperlyConfigured(
+            f"{name} must be an address such as https://conductor.example.org, and is {value!r}."
+        )
+    return value
+
+
 def database(name: str) -> dict[str, Any]:
     """Return the variable's PostgreSQL address as one entry of Django's DATABASES."""
     return dict(environ.Env.db_url_config(postgres_url(name)))

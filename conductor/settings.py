@@ -92,6 +92,7 @@ for _name, _value in {
 
 # --- Web ------------------------------------------------------------------------------------------
 ALLOWED_HOSTS = environment.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CONDUCTOR_URL = environment.http_url("CONDUCTOR_URL", "http://127.0.0.1:8000")
 CSRF_TRUSTED_ORIGINS = environment.words("CSRF_TRUSTED_ORIGINS")
 HTTPS = environment.boolean("CONDUCTOR_HTTPS", default=not EMBEDDED and not DEBUG)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
@@ -198,6 +199,12 @@ CONDUCTOR_DEPLOYMENT_TIMEOUT_SECONDS = environment.integer(
 )
 CONDUCTOR_APPROVAL_DAYS = environment.integer("CONDUCTOR_APPROVAL_DAYS", 7, minimum=1, maximum=365)
 CONDUCTOR_LOG_DAYS = environment.integer("CONDUCTOR_LOG_DAYS", 30, minimum=1, maximum=3650)
+CONDUCTOR_STATE_VERSIONS = environment.integer(
+    "CONDUCTOR_STATE_VERSIONS", 10, minimum=1, maximum=1000
+)
+CONDUCTOR_STATE_MEGABYTES = environment.integer(
+    "CONDUCTOR_STATE_MEGABYTES", 64, minimum=1, maximum=500
+)
 CONDUCTOR_TERRAFORM = environment.text("CONDUCTOR_TERRAFORM", "terraform")
 CONDUCTOR_METRICS_TOKEN = environment.secret("CONDUCTOR_METRICS_TOKEN", minimum=16)
 environment.leave("CONDUCTOR_TERRAFORM_CONFIG", "CONDUCTOR_FAKE_LEDGER", "CONDUCTOR_SECRETS_DIR")

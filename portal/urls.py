@@ -3,6 +3,7 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, path
 from django.views.generic import RedirectView
 
+from portal.api import resources, state
 from portal.api.deployments import (
     DeploymentCancelView,
     DeploymentDetailView,
@@ -22,6 +23,7 @@ from portal.views import (
 )
 
 app_name = "portal"
+RESOURCE = "api/v1/resources/<uuid:pk>"
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="portal:deployments"), name="home"),
     path("deployments/", deployments.index, name="deployments"),
@@ -49,4 +51,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     ),
     path("api/v1/deployments/<int:pk>/cancel/", DeploymentCancelView.as_view(), name="api-cancel"),
     path("api/v1/deployments/<int:pk>/retry/", DeploymentRetryView.as_view(), name="api-retry"),
+    path(f"{RESOURCE}/state/", resources.StateListView.as_view()),
+    path(f"{RESOURCE}/state/<int:number>/", resources.StateDetailView.as_view()),
+    path(f"{RESOURCE}/state/<int:number>/content/", resources.StateContentView.as_view()),
+    path(f"{RESOURCE}/state/<int:number>/restore/", resources.StateRestoreView.as_view()),
+    path(f"{RESOURCE}/state/accept/", resources.StateAcceptView.as_view()),
+    path(f"{RESOURCE}/orphans/", resources.OrphansView.as_view()),
+    path("api/state/<uuid:pk>", state.StateView.as_view(), name="state"),
 ]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Generator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,9 +27,17 @@ def find_terraform() -> str | None:
     return shutil.which(settings.CONDUCTOR_TERRAFORM.split(",")[0])
 
 
+def find_mount() -> str | None:
+    """Return the path of the program that mounts file systems, if it may."""
+    if os.geteuid() or subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
+        return None
+    return shutil.which("mount")
+
+
 TOOLS: dict[str, tuple[Callable[[], str | None], str]] = {
     "terraform": (find_terraform, "no terraform or tofu on PATH (CONDUCTOR_TERRAFORM)"),
     "browser": (find_browser, "no Chromium on PATH"),
+    "mounts": (find_mount, "no right to mount file systems"),
 }
 
 

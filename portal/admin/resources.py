@@ -10,11 +10,14 @@ from django.http import HttpRequest
 from portal.admin.base import MASK, ConductorAdmin, LookOnlyAdmin, LookOnlyInline
 from provisioning.models import (
     ConsumerOutput,
+    PossibleOrphan,
     Resource,
     ResourceConsumer,
     ResourceDependency,
     ResourceOutput,
+    StateLock,
     StateVersion,
+    ToolEvent,
 )
 
 EDITABLE = ("protected", "deletion_policy")
@@ -145,7 +148,9 @@ class ResourceDependencyAdmin(LookOnlyAdmin[ResourceDependency]):
 
 @admin.register(StateVersion)
 class StateVersionAdmin(LookOnlyAdmin[StateVersion]):
-    list_display = ("resource", "number", "attempt", "size", "created_at")
+    list_display = (
+        "resource", "number", "serial", "lineage", "attempt", "stored_by", "size", "created_at",
+    )  # fmt: skip
     list_filter = ("resource__environment", "resource__type")
     search_fields = ("resource__key", "resource__id")
     list_select_related = ("resource",)
@@ -154,3 +159,25 @@ class StateVersionAdmin(LookOnlyAdmin[StateVersion]):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Leave the states where they are."""
         return super().get_queryset(request).defer("data")
+
+
+@admin.register(StateLock)
+class StateLockAdmin(LookOnlyAdmin[StateLock]):
+    list_display = ("resource", "lock_id", "step", "person", "created_at", "expires_at")
+    search_fields = ("resource__key", "lock_id")
+    list_select_related = ("resource", "step", "person")
+
+
+@admin.register(PossibleOrphan)
+class PossibleOrphanAdmin(LookOnlyAdmin[PossibleOrphan]):
+    list_display = ("resource", "address", "id_value", "found_at")
+    list_filter = ("resource__environment",)
+    search_fields = ("resource__key", "address", "id_value")
+    list_select_related = ("resource",)
+
+
+@admin.register(ToolEvent)
+class ToolEventAdmin(LookOnlyAdmin[ToolEvent]):
+    list_display = ("resource", "event", "action", "address", "id_value", "created_at")
+    search_fields = ("resource__key", "address", "id_value")
+    list_select_related = ("resource",)

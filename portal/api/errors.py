@@ -15,15 +15,18 @@ from provisioning.exceptions import ConductorError
 from provisioning.planning.plan import PlanError
 from provisioning.score.workload import ScoreError
 from provisioning.services.people import NotAllowedError
+from provisioning.services.state.versions import UnknownVersionError
 
 
 def answer(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Answer 400 with every problem of a refused file or plan, 403, 409 and 413 for other refusals."""
+    """Answer 400 with every problem of a refused file or plan, 403, 404, 409 and 413 for other refusals."""
     if isinstance(error, ScoreError | PlanError):
         problems = [asdict(problem) for problem in error.problems]
         return Response({"problems": problems}, status=status.HTTP_400_BAD_REQUEST)
     if isinstance(error, NotAllowedError):
         return Response({"detail": str(error)}, status=status.HTTP_403_FORBIDDEN)
+    if isinstance(error, UnknownVersionError):
+        return Response({"detail": str(error)}, status=status.HTTP_404_NOT_FOUND)
     if isinstance(error, ConductorError):
         return Response({"detail": str(error)}, status=status.HTTP_409_CONFLICT)
     if isinstance(error, RequestDataTooBig):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from provisioning.drivers.external_state import ExternalState
 from provisioning.exceptions import ConductorError
 
 ANY_OUTPUT = "*"
@@ -63,11 +64,14 @@ class TemplateInterface:
 
 @dataclass(frozen=True, slots=True)
 class StateLocation:
-    """Say where a resource's state is kept."""
+    """Say where a resource's state is kept: how, where (for people), and what finds it there.
+
+    None of it is a secret.
+    """
 
     backend: str
     location: str
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +97,9 @@ class DriverInput:
     `context` has `organisation`, `application`, `environment`, `environment_kind`, `workload`,
     `metadata` and `tags`, and what the template `uses`: `workloads` (`{name: {"ports": {name:
     {"port", "targetPort", "protocol"}}}}`) and `variables` of the environment.
-    `previous_outputs` are those of the last success. `imports` maps where existing things are to be
-    taken in to their ids, for an `Importer` alone; only with `import_changes` may more be changed.
+    `previous_outputs` are those of the last success. `state` is where its state is kept, for a
+    driver that can keep it in several places. `imports` maps where existing things are to be taken in
+    to their ids, for an `Importer` alone; only with `import_changes` may more be changed.
     `consumers` are all there are, or None if the template does not say that it `uses` them; what
     others were given has to stop working.
     """
@@ -115,6 +120,7 @@ class DriverInput:
     imports: Mapping[str, str] = field(default_factory=dict)
     import_changes: bool = False
     consumers: tuple[Consumer, ...] | None = None
+    state: StateLocation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +141,8 @@ class Run(Protocol):
 
     `step` and `attempt` name what is done and the how many-eth try at it this is; it is `recovering` if
     an earlier try was lost with its worker. `environment` is the allow-listed environment for
-    children, `deadline` a `time.monotonic` value. For as long as the worker holds the step, it says so
+    children, `deadline` a `time.monotonic` value, and `external_state` is for a driver whose tool keeps
+    its state outside of Conductor. For as long as the worker holds the step, it says so
     in the work folder's `.run/lease`, for the tool's supervisor.
     """
 
@@ -157,16 +164,27 @@ class Run(Protocol):
     @property
     def deadline(self) -> float | None: ...
 
+    @property
+    def external_state(self) -> ExternalState: ...
+
     def log(self, text: str, *, stream: str = "stdout", level: str = "info") -> None:
         """Store log text; secrets that were masked do not appear in it."""
 
     def load_state(self) -> bytes | None:
         """Return the resource's last stored state."""
 
-    def ship_state(self, state: bytes, *, written_at: float | None = None) -> None:
+    def ship_state(
+        self,
+        state: bytes,
+        *,
+        serial: int | None = None,
+        lineage: str = "",
+        written_at: float | None = None,
+    ) -> None:
         """Store a new version of the state; raise LeaseLostError when the step is another's now.
 
-        `written_at` is when the tool wrote it, by this host's clock.
+        With a serial, it must be of the stored one's lineage and have a higher serial, or be the same;
+        else DriverError is raised. `written_at` is when the tool wrote it, by this host's clock.
         """
 
     def mask(self, value: str) -> None:
@@ -174,6 +192,14 @@ class Run(Protocol):
 
     def should_stop(self) -> str | None:
         """Return why the run must stop ("cancelled", "timed out", "lease lost"), or None."""
+
+
+@runtime_checkable
+class StateLocator(Protocol):
+    """Be a driver whose state can be kept where the environment says."""
+
+    def locate_state(self, backend: Mapping[str, Any], resource_id: str) -> StateLocation:
+        """Return where the state of a new resource is kept, by the environment's settings."""
 
 
 @runtime_checkable

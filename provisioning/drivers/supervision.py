@@ -7,11 +7,13 @@ files of its folder, so another worker of the same machine can follow a tool tha
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import re
 import select
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -32,6 +34,8 @@ GRACE_SECONDS: dict[str, float] = {
     supervisor.LEASE_LOST: supervisor.LEASE_GRACE_SECONDS,
 }
 STREAMS = ("stdout", "stderr")
+RESERVED_BYTES = 4 * 1024 * 1024
+_KEEP_SIZE = 1  # linux/falloc.h
 CONTROL_FOLDER = ".run"
 LEASE_FILE = f"{CONTROL_FOLDER}/lease"
 MARK = "CONDUCTOR_RUN"
@@ -399,7 +403,12 @@ class Tail:
 
 
 def _sink(path: Path) -> int:
-    return os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND, 0o600)
+    """Open a file for output; room in it is reserved, for what a tool says when the disk is full."""
+    descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND, 0o600)
+    if sys.platform == "linux":  # where the file system cannot, it says so, and nothing is lost
+        size = ctypes.c_longlong(RESERVED_BYTES)
+        ctypes.CDLL(None).fallocate(descriptor, _KEEP_SIZE, ctypes.c_longlong(0), size)
+    return descriptor
 
 
 def _owner(step: int, attempt: int) -> str:

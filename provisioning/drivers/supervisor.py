@@ -57,6 +57,8 @@ class Supervisor:
         library = ctypes.CDLL(None) if linux else None
         if library is not None:
             library.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self._reserve("told")
+        self._reserve("end")
         self.tool = self._start(library)
         self._write("tool", str(self.tool))
         descriptor = os.pidfd_open(self.tool) if linux else None
@@ -143,14 +145,22 @@ class Supervisor:
                     _kill(child, signal.SIGKILL)
                 time.sleep(0.005)
 
+    def _reserve(self, name: str) -> None:
+        """Take room for a file to be written, which a full disk would not have any more."""
+        self._fill(name, " " * 32)
+
     def _write(self, name: str, text: str) -> None:
+        self._fill(name, text)
         path = os.path.join(self.folder, name)
-        descriptor = os.open(path + ".new", os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+        os.replace(path + ".new", path)
+
+    def _fill(self, name: str, text: str) -> None:
+        path = os.path.join(self.folder, name + ".new")
+        descriptor = os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)
         try:
-            os.write(descriptor, text.encode())
+            os.ftruncate(descriptor, os.write(descriptor, text.encode()))
         finally:
             os.close(descriptor)
-        os.replace(path + ".new", path)
 
 
 def _children() -> list[int]:

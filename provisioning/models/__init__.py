@@ -47,7 +47,7 @@ from provisioning.models.resources import (
     ResourceState,
     SharingPolicy,
 )
-from provisioning.models.state import StateVersion
+from provisioning.models.state import PossibleOrphan, StateLock, StateVersion, ToolEvent
 from provisioning.models.workers import Worker
 
 __all__ = [
@@ -73,6 +73,7 @@ __all__ = [
     "MaintenanceMode",
     "Membership",
     "Organisation",
+    "PossibleOrphan",
     "Resource",
     "ResourceConsumer",
     "ResourceDependency",
@@ -85,12 +86,14 @@ __all__ = [
     "Scope",
     "SharingPolicy",
     "ShrinkPolicy",
+    "StateLock",
     "StateVersion",
     "Step",
     "StepAction",
     "StepStatus",
     "Team",
     "TemplateRule",
+    "ToolEvent",
     "VersionState",
     "Worker",
     "Workload",

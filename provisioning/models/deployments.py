@@ -325,6 +325,10 @@ class Step(models.Model):
         help_text="Steps of the same deployment that must have succeeded first.",
     )
     attempt = models.PositiveIntegerField(default=0, help_text="Counts claims; fences writes.")
+    tool_attempt = models.PositiveIntegerField(
+        default=0,
+        help_text="The attempt whose tool may reach its external state; later attempts may follow it.",
+    )
     worker = models.ForeignKey(
         "provisioning.Worker", models.SET_NULL, null=True, blank=True, related_name="steps"
     )

@@ -11,6 +11,13 @@ from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
 
+from provisioning.drivers.terraform.backends import (
+    MANAGED,
+    TYPES,
+    StateBackendError,
+    check_backend,
+)
+
 NAME_VALIDATOR = RegexValidator(
     r"\A[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z",
     "Use lower-case letters, digits and hyphens; start and end with a letter or a digit.",
@@ -111,6 +118,11 @@ class Application(models.Model):
         return self.name
 
 
+def managed_state() -> dict[str, str]:
+    """Return the state backend of an environment that names none: Conductor itself."""
+    return {"type": MANAGED}
+
+
 class Environment(models.Model):
     """A place to deploy to, with its own resources, queue and defaults."""
 
@@ -144,6 +156,11 @@ class Environment(models.Model):
         validators=[MinValueValidator(1)],
         help_text="How many steps run on its resources at once; blank: as many as workers take.",
     )
+    state_backend = models.JSONField(
+        default=managed_state,
+        help_text=f'{{"type": …}}, one of {", ".join(TYPES)}, with its settings and no credentials: '
+        "where the states of new resources are kept.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -158,14 +175,22 @@ class Environment(models.Model):
                 condition=Q(max_concurrent=None) | Q(max_concurrent__gte=1),
                 name="environment_max_concurrent_positive",
             ),
+            models.CheckConstraint(
+                condition=Q(state_backend__type__in=list(TYPES)),
+                name="environment_state_backend_typed",
+            ),
         ]
 
     def __str__(self) -> str:
         return self.name
 
     def clean(self) -> None:
-        """Refuse defaults that are not params by type."""
+        """Refuse defaults that are not params by type, and a state backend that is none."""
         super().clean()
+        try:
+            check_backend(self.state_backend)
+        except StateBackendError as error:
+            raise ValidationError({"state_backend": str(error)}) from error
         if not isinstance(self.defaults, dict) or not all(
             isinstance(params, dict) for params in self.defaults.values()
         ):

@@ -10,6 +10,8 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import Model
 
+from provisioning.drivers.terraform.backends import check_backend
+from provisioning.encryption import canonical_json
 from provisioning.exceptions import ConductorError
 from provisioning.models import (
     Application,
@@ -79,6 +81,7 @@ def create_environment(
     defaults: Mapping[str, Mapping[str, Any]] | None = None,
     queue: str = "default",
     protected: bool = False,
+    state_backend: Mapping[str, Any] | None = None,
     actor: User,
 ) -> Environment:
     """Create an environment; raise InvalidError, or NotAllowedError unless the actor is staff."""
@@ -93,7 +96,32 @@ def create_environment(
         queue=queue,
         protected=protected,
     )
+    if state_backend is not None:
+        environment.state_backend = state_backend
     return _save(environment, actor)
+
+
+def change_state_backend(
+    *, environment: Environment, backend: Mapping[str, Any], actor: User
+) -> Environment:
+    """Say where the states of an environment's new resources are kept; others stay where they are.
+
+    Raise StateBackendError, or NotAllowedError unless the actor is staff.
+    """
+    require_staff(actor, "change an environment")
+    check_backend(backend)
+    with transaction.atomic():
+        environment.state_backend = backend
+        environment.save(update_fields=["state_backend"])
+        record(
+            actor=actor,
+            action="environment.changed",
+            subject_type="environment",
+            subject_id=environment.pk,
+            subject=environment.name,
+            reason=f"state_backend: {canonical_json(backend)}",
+        )
+    return environment
 
 
 def _save(row: Row, actor: User, *, reason: str = "") -> Row:

@@ -7,23 +7,23 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from provisioning.drivers.base import DriverError, LeaseLostError
 from provisioning.drivers.supervision import CONTROL_FOLDER
-from provisioning.encryption import decrypt_bytes, encrypt_bytes, mac_bytes
-from provisioning.models import StateVersion, Step, StepStatus
+from provisioning.models import Step
 from provisioning.services.credentials import Given, credentials_for
+from provisioning.services.state.versions import hold_step, newest_state, store_version
+from provisioning.workers.external_state import StepExternalState
 from provisioning.workers.logs import Log
 from provisioning.workers.masking import Mask
 
 T = TypeVar("T")
 
-STATE_VERSIONS_KEPT = 10
 MOST_LAG = 2_147_483_647
 _AGAIN_SECONDS = 0.2
 PASSED_ON = (
@@ -33,19 +33,6 @@ PASSED_ON = (
 )  # fmt: skip
 FOR_DRIVERS = "CONDUCTOR_DRIVER_ENV_"
 """A variable with this prefix reaches every driver's tool without it, such as cloud credentials."""
-
-_SHIP_SQL = """
-INSERT INTO provisioning_stateversion
-    (resource_id, number, step_id, attempt, data, size, digest, lag_ms, created_at)
-SELECT step.resource_id,
-       COALESCE((SELECT max(number) FROM provisioning_stateversion
-                 WHERE resource_id = step.resource_id), 0) + 1,
-       step.id, step.attempt, %s, %s, %s, %s, clock_timestamp()
-FROM provisioning_step step
-WHERE step.id = %s AND step.attempt = %s AND step.status = %s
-FOR SHARE OF step
-RETURNING number
-"""
 
 
 class StepRun:
@@ -142,32 +129,41 @@ class StepRun:
 
     def load_state(self) -> bytes | None:
         """Return the newest stored state of the resource."""
-        versions = StateVersion.objects.filter(resource_id=self._row.resource_id)
-        newest = self.persist(lambda: versions.order_by("-number").first())
-        return decrypt_bytes(bytes(newest.data)) if newest else None
+        return self.persist(lambda: newest_state(self._row.resource_id))
 
-    def ship_state(self, state: bytes, *, written_at: float | None = None) -> None:
-        """Store a new version of the state, encrypted; raise LeaseLostError if the step is not ours."""
-        self.persist(lambda: self._ship(state, written_at))
+    def ship_state(
+        self,
+        state: bytes,
+        *,
+        serial: int | None = None,
+        lineage: str = "",
+        written_at: float | None = None,
+    ) -> None:
+        """Store a new version of the state; see `Run.ship_state`."""
+        self.persist(lambda: self._ship(state, serial, lineage, written_at))
 
-    def _ship(self, state: bytes, written_at: float | None) -> None:
+    @transaction.atomic
+    def _ship(
+        self, state: bytes, serial: int | None, lineage: str, written_at: float | None
+    ) -> None:
+        hold_step(self.step, self.attempt)
         lag = None
         if written_at is not None:
             lag = min(max(0, round((time.time() - written_at) * 1000)), MOST_LAG)
-        values: list[Any] = [
-            encrypt_bytes(state), len(state), mac_bytes(state), lag,
-            self.step, self.attempt, StepStatus.RUNNING,
-        ]  # fmt: skip
-        with connection.cursor() as cursor:
-            cursor.execute(_SHIP_SQL, values)
-            row = cursor.fetchone()
-        if row is None:
-            raise LeaseLostError(
-                f"The state of step {self.step} was not stored: another worker has taken it."
-            )
-        StateVersion.objects.filter(
-            resource_id=self._row.resource_id, number__lte=row[0] - STATE_VERSIONS_KEPT
-        ).delete()
+        store_version(
+            resource_id=self._row.resource_id,
+            state=state,
+            serial=serial,
+            lineage=lineage,
+            step=self.step,
+            attempt=self.attempt,
+            lag_ms=lag,
+        )
+
+    @cached_property
+    def external_state(self) -> StepExternalState:
+        """Return what is known of the resource's external state."""
+        return StepExternalState(self._row, persist=self.persist, masked=self.masked)
 
     def close(self) -> None:
         """Store the rest of the log, so that it is there when the step's end can be seen."""

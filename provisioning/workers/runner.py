@@ -26,6 +26,8 @@ from provisioning.drivers.base import (
     DriverResult,
     LeaseLostError,
     Output,
+    StateLocation,
+    StateLocator,
     StoppedError,
     declared_sensitive,
 )
@@ -145,7 +147,7 @@ def _ensure(step: Step, run: StepRun) -> None:
         run.close()
         _store(run, finish.finish_unchanged, step, resource.spec_digest)
         return
-    _store(run, finish.begin_ensure, step)
+    _store(run, finish.begin_ensure, step, task.input.state)
     result = task.driver.ensure(task.input, run)
     sensitive = _sensitive(task, result, run)
     _check_declared(task.input, result)
@@ -199,6 +201,7 @@ def _task(step: Step, run: StepRun, *, gone: bool = False) -> _Task:
     params = resolve_secrets(params, os.environ)
     for name in hidden:
         run.mask(params[name])
+    driver = get_driver(version.template.driver)
     driver_input = DriverInput(
         resource_id=str(resource.pk),
         uid=resource.uid,
@@ -216,11 +219,23 @@ def _task(step: Step, run: StepRun, *, gone: bool = False) -> _Task:
         imports=resource.imports,
         import_changes=resource.import_changes,
         consumers=consumers,
+        state=_state_location(resource, driver),
     )
     applied = {"version": version.digest, "params": params, "context": resource.context}
     if consumers is not None:
         applied["consumers"] = [each.id for each in consumers]
-    return _Task(resource, get_driver(version.template.driver), driver_input, mac(applied))
+    return _Task(resource, driver, driver_input, mac(applied))
+
+
+def _state_location(resource: Resource, driver: Driver) -> StateLocation | None:
+    """Return where the state is: where it was at first, or for a new resource as its environment says."""
+    if resource.state_backend:
+        return StateLocation(
+            resource.state_backend, resource.state_location, resource.state_metadata
+        )
+    if isinstance(driver, StateLocator):
+        return driver.locate_state(resource.environment.state_backend, str(resource.pk))
+    return None
 
 
 def _consumers(resource: Resource, run: StepRun) -> tuple[Consumer, ...]:

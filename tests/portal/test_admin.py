@@ -28,15 +28,18 @@ from provisioning.models import (
     LogChunk,
     MaintenanceMode,
     Organisation,
+    PossibleOrphan,
     Resource,
     ResourceOutput,
     ResourcePool,
     ResourceTemplate,
     ResourceTemplateVersion,
+    StateLock,
     StateVersion,
     Step,
     Team,
     TemplateRule,
+    ToolEvent,
     Worker,
 )
 from tests.provisioning.place import Place, new_place
@@ -117,6 +120,16 @@ def deploy(place: Place, user: User, application: str) -> None:
             size=1,
             digest="ab" * 32,
         )
+        StateLock.objects.create(resource=step.resource, lock_id="a", info={}, step=step, attempt=1)
+        ToolEvent.objects.create(
+            resource=step.resource,
+            step=step,
+            attempt=1,
+            sequence=1,
+            event="apply_start",
+            address="a.b",
+        )
+        PossibleOrphan.objects.create(resource=step.resource, step=step, address="a.b")
 
 
 @pytest.fixture
@@ -232,6 +245,26 @@ def rule_form(rule: TemplateRule, **more: Any) -> dict[str, Any]:
         "environment_kind": "",
         **more,
     }
+
+
+def test_a_state_backend_is_edited_checked_and_audited(place: Place, staff: Client) -> None:
+    environment = Environment.objects.get()
+    form = {
+        "organisation": environment.organisation_id, "name": "dev", "kind": "development",
+        "queue": "default", "variables": "{}", "tags": "{}", "defaults": "{}",
+    }  # fmt: skip
+    page = address(Environment, "change", environment.pk)
+
+    refused = staff.post(page, {**form, "state_backend": '{"type": "s3", "token": "sEcret"}'})
+    assert "token holds a credential" in refused.content.decode()
+    environment.refresh_from_db()
+    assert environment.state_backend == {"type": "managed"}
+
+    assert staff.post(page, {**form, "state_backend": '{"type": "http"}'}).status_code == 302
+    environment.refresh_from_db()
+    assert environment.state_backend == {"type": "http"}
+    event = AuditEvent.objects.get(action="environment.changed")
+    assert "state_backend" in event.reason
 
 
 def test_equal_rule_is_refused(place: Place, staff: Client) -> None:

@@ -125,12 +125,13 @@ def test_environment_has_what_it_was_given(acme: Organisation) -> None:
             "name": "prod",
             "kind": "production",
             "queue": "secure",
+            "state": "managed",
             "variables": {"A": "1=2", "B": ""},
             "tags": {"cost": "7"},
         }
     ]
     assert run("environment", "list").out.splitlines()[1].split() == [
-        "prod", "production", "secure", "A=1=2,", "B=", "cost=7",
+        "prod", "production", "secure", "managed", "A=1=2,", "B=", "cost=7",
     ]  # fmt: skip
 
 

@@ -422,7 +422,7 @@ def repository(tmp_path: Path) -> Path:
 def git(folder: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
     done = subprocess.run(
-        ["git", *identity, *arguments],  # noqa: S607 -- the git of the PATH
+        ["git", *identity, *arguments],
         cwd=folder,
         check=True,
         capture_output=True,

@@ -25,6 +25,7 @@ from provisioning.models import (
     MaintenanceMode,
     Membership,
     Organisation,
+    PossibleOrphan,
     Resource,
     ResourceConsumer,
     ResourceDependency,
@@ -32,19 +33,21 @@ from provisioning.models import (
     ResourcePool,
     ResourceTemplate,
     ResourceTemplateVersion,
+    StateLock,
     StateVersion,
     Step,
     Team,
     TemplateRule,
+    ToolEvent,
     Workload,
 )
 from tests.provisioning.place import Place
 
 MODELS = [
     Application, Approval, ConsumerOutput, Deployment, Environment, Figure, Grant, LogChunk,
-    MaintenanceMode, Membership, Organisation, Resource, ResourceConsumer, ResourceDependency,
-    ResourceOutput, ResourcePool,
-    ResourceTemplate, ResourceTemplateVersion, StateVersion, Step, Team, TemplateRule, Workload,
+    MaintenanceMode, Membership, Organisation, PossibleOrphan, Resource, ResourceConsumer,
+    ResourceDependency, ResourceOutput, ResourcePool, ResourceTemplate, ResourceTemplateVersion,
+    StateLock, StateVersion, Step, Team, TemplateRule, ToolEvent, Workload,
 ]  # fmt: skip
 
 
@@ -78,8 +81,14 @@ def rows(place: Place) -> None:
     Figure.objects.create(name="steps", labels={"status": "failed"}, value=1)
     MaintenanceMode.objects.create()
     StateVersion.objects.create(
-        resource=step.resource, number=1, step=step, attempt=1, data=b"x", size=1, digest="d"
+        resource=step.resource, number=1, step=step, attempt=1, data=b"x", size=1, digest="d",
+        serial=5, lineage="a",
+    )  # fmt: skip
+    StateLock.objects.create(resource=step.resource, lock_id="a", info={}, step=step, attempt=1)
+    ToolEvent.objects.create(
+        resource=step.resource, step=step, attempt=1, sequence=1, event="apply_start", address="a.b"
     )
+    PossibleOrphan.objects.create(resource=step.resource, step=step, address="a.b")
 
 
 def copied(model: type[models.Model], **changes: Any) -> Callable[[], object]:
@@ -135,6 +144,7 @@ BREAKS: dict[str, Callable[[], object]] = {
     "environment_name_unique": copied(Environment),
     "environment_kind_valid": changed(Environment, kind="moon"),
     "environment_max_concurrent_positive": changed(Environment, max_concurrent=0),
+    "environment_state_backend_typed": changed(Environment, state_backend={"type": "moon"}),
     "workload_name_unique": copied(Workload),
     "resource_template_name_unique": copied(ResourceTemplate),
     "resource_template_max_concurrent_positive": changed(ResourceTemplate, max_concurrent=0),
@@ -217,7 +227,10 @@ BREAKS: dict[str, Callable[[], object]] = {
     "step_action_valid": changed(Step, action="odd"),
     "step_running_has_lease": changed(Step, status="running", lease_until=None),
     "log_chunk_sequence_unique": copied(LogChunk),
-    "state_version_number_unique": copied(StateVersion),
+    "state_version_number_unique": copied(StateVersion, serial=6),
+    "state_lock_one_holder": changed(StateLock, step=None),
+    "tool_event_sequence_unique": copied(ToolEvent),
+    "possible_orphan_unique": copied(PossibleOrphan),
 }
 
 
@@ -225,6 +238,24 @@ BREAKS: dict[str, Callable[[], object]] = {
 def test_the_database_refuses_what_would_break(name: str) -> None:
     with pytest.raises(IntegrityError, match=name), transaction.atomic():
         BREAKS[name]()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"serial": 5}, "lineage a and serial 5 cannot follow one of lineage a and serial 5"),
+        ({"serial": 4}, "lineage a and serial 4 cannot follow"),
+        ({"serial": 9, "lineage": "b"}, "lineage b and serial 9 cannot follow one of lineage a"),
+        ({"serial": None, "lineage": ""}, "cannot follow one of lineage a and serial 5"),
+    ],
+)
+def test_a_state_that_does_not_follow_the_newest_one_is_refused(
+    changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(IntegrityError, match=words), transaction.atomic():
+        copied(StateVersion, number=2, **changes)()
+
+    assert StateVersion.objects.count() == 1
 
 
 def test_every_named_constraint_is_tried() -> None:

@@ -7,12 +7,12 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from portal.management.base import ConductorCommand, UsageError
-from provisioning.models import EnvironmentKind
-from provisioning.services.organisation import create_environment
+from provisioning.models import Environment, EnvironmentKind
+from provisioning.services.organisation import change_state_backend, create_environment
 
 
 class Command(ConductorCommand):
-    help = "Create an environment, or list those there are."
+    help = "Create an environment, change one, or list those there are."
 
     def add_arguments(self, parser: CommandParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -35,14 +35,30 @@ class Command(ConductorCommand):
         create.add_argument(
             "--protected", action="store_true", help="each deployment to it has to be approved"
         )
-        self.add_actor(create)
+        change = actions.add_parser("change", help="change where new resources' states are kept")
+        change.add_argument("name", metavar="NAME")
+        for each in (create, change):
+            each.add_argument(
+                "--state-backend",
+                metavar="JSON",
+                required=each is change,
+                help='where states are kept, without credentials: {"type": "s3", "bucket": …}',
+            )
+            self.add_actor(each)
         listing = actions.add_parser("list", help="list the environments")
         self.add_format(listing)
-        for each in (create, listing):
+        for each in (create, change, listing):
             self.add_organisation(each)
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
         organisation = self.organisation(options)
+        given = options.get("state_backend")
+        backend: Any = _json("--state-backend", given) if given else None
+        if action == "change":
+            row = self.environment(organisation, options["name"])
+            change_state_backend(environment=row, backend=backend, actor=self.actor(options))
+            self.stdout.write(f"New resources of {row.name} keep their states: {_kind(row)}.")
+            return
         if action == "create":
             row = create_environment(
                 organisation=organisation,
@@ -53,18 +69,23 @@ class Command(ConductorCommand):
                 defaults=_json("--defaults", options["defaults"]),
                 queue=options["queue"],
                 protected=options["protected"],
+                state_backend=backend,
                 actor=self.actor(options),
             )
             self.stdout.write(f"Created the {row.kind} environment {row.name}.")
             return
         self.print_rows(
             options,
-            ["name", "kind", "queue", "variables", "tags"],
+            ["name", "kind", "queue", "state", "variables", "tags"],
             [
-                (row.name, row.kind, row.queue, row.variables, row.tags)
+                (row.name, row.kind, row.queue, _kind(row), row.variables, row.tags)
                 for row in organisation.environments.order_by("name")
             ],
         )
+
+
+def _kind(environment: Environment) -> str:
+    return str(environment.state_backend["type"])
 
 
 def _json(option: str, given: str) -> Any:

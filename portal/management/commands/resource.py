@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -8,10 +9,12 @@ from django.core.management.base import CommandParser
 from portal.management.base import UsageError, named
 from portal.management.deploying import DeployingCommand
 from portal.management.map_file import map_in
+from provisioning.drivers.terraform.journal import import_block
 from provisioning.models import Environment, Resource, ResourceTemplate
 from provisioning.planning.maintenance import short_name
 from provisioning.services.resources import adopt, destroy, grace, history, importing, policy
-from provisioning.services.resources.find import find_resource
+from provisioning.services.resources.find import find_past_resources, find_resource
+from provisioning.services.state import events
 
 ADDRESS = re.compile(r'(?P<address>(?:[^="]|"(?:[^"\\]|\\.)*")+)=(?P<id>.*)', re.DOTALL)
 
@@ -44,6 +47,11 @@ class Command(DeployingCommand):
             if action == "history":
                 self.add_format(each)
         self._add_adopt(actions)
+        orphans = actions.add_parser("orphans", help="list what may exist beside its state")
+        self._add_name(orphans)
+        orphans.add_argument("--dismiss", action="store_true", help="forget them: you have looked")
+        orphans.add_argument("--reason", default="", help="what became of them; with --dismiss")
+        self.add_format(orphans)
         unused = actions.add_parser("unused", help="list the resources that nobody uses")
         self._add_place(unused)
         self.add_format(unused)
@@ -169,6 +177,26 @@ class Command(DeployingCommand):
                 for row in rows
             ],
         )
+
+    def _orphans(self, environment: Environment, options: dict[str, Any]) -> None:
+        actor = self.actor(options)
+        found = find_past_resources(environment=environment, name=options["name"], actor=actor)
+        resource = found[-1]
+        if options["dismiss"]:
+            gone = events.dismiss_orphans(resource=resource, reason=options["reason"], actor=actor)
+            self.stdout.write(
+                f"{len(gone)} possible orphans of {short_name(resource.key)} forgotten."
+            )
+            return
+        orphans = events.list_orphans(resource=resource)
+        if options["format"] == "json":
+            self.print_json([{**asdict(each), "import": import_block(each)} for each in orphans])
+        elif not orphans:
+            self.stdout.write(
+                f"Nothing is suspected beside the state of {short_name(resource.key)}."
+            )
+        else:
+            self.stdout.write("".join(import_block(each) for each in orphans), ending="")
 
     def _adopt(self, environment: Environment, options: dict[str, Any]) -> None:
         organisation = environment.organisation

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from provisioning.drivers.base import DriverError
 from provisioning.drivers.terraform.module import Block, declared_blocks
-from provisioning.drivers.terraform.state import State
+from provisioning.drivers.terraform.state import State, quoted
 
 IMPORTS_FILE = "conductor_imports.tf"
 HARMLESS = (["no-op"], ["read"])
@@ -95,7 +96,7 @@ def missing_imports(imports: Mapping[str, str], state: State | None) -> dict[str
 def import_blocks(imports: Mapping[str, str]) -> str:
     """Write imports as a file of Terraform's language."""
     return "\n".join(
-        f"import {{\n  to = {address}\n  id = {_quoted(id_)}\n}}\n"
+        f"import {{\n  to = {address}\n  id = {quoted(id_)}\n}}\n"
         for address, id_ in sorted(imports.items())
     )
 
@@ -161,13 +162,7 @@ def _key(index: re.Match[str] | None) -> _Key:
 def _written(name: str, index: _Key) -> str:
     if index is None:
         return name
-    return f"{name}[{index if isinstance(index, int) else _quoted(index)}]"
-
-
-def _quoted(text: str) -> str:
-    """Quote printable text so that Terraform reads it as it is."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + re.sub(r"([$%])(?=\{)", r"\1\1", escaped) + '"'
+    return f"{name}[{index if isinstance(index, int) else quoted(index)}]"
 
 
 def _check_declared(
@@ -199,17 +194,10 @@ def _check_index(block: Block | None, what: str, index: _Key) -> None:
 
 
 def _addresses(state: State) -> Iterator[Address]:
-    """Walk what a state holds."""
-    for resource in json.loads(state.raw).get("resources") or ():
-        if resource.get("mode") != "managed":
-            continue
-        prefix = f"{resource['module']}." if resource.get("module") else ""
-        try:
-            bare = Address.read(f"{prefix}{resource['type']}.{resource['name']}")
-        except ValueError:
-            continue  # Nobody can have asked for it.
-        for instance in resource.get("instances", ()):
-            yield Address(bare.modules, bare.type, bare.name, instance.get("index_key"))
+    """Walk what a state holds, except for what nobody can have asked for."""
+    for instance in state.instances:
+        with suppress(ValueError):
+            yield Address.read(instance.address)
 
 
 def _differing(change: Mapping[str, Any]) -> list[str]:

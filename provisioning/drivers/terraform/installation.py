@@ -24,6 +24,8 @@ from provisioning.drivers.work_folder import wait_for_lock
 LOCK_FILE = ".terraform.lock.hcl"
 DATA_FOLDER = ".terraform"
 VARIABLES_FILE = ".conductor-variables.json"
+_CREDENTIALS = ("TF_TOKEN_", "TF_HTTP_")
+"""What Terraform's own variables for credentials begin with."""
 INIT_PATIENCE = 1800.0  # seconds to wait for another worker that initialises the same module
 
 # What a module's folder may hold from somebody's own runs; it must not reach ours.
@@ -54,13 +56,19 @@ class InitialisedModule:
         """Say whether the module needs provider programs besides the tool itself."""
         return (self.folder / DATA_FOLDER / "providers").is_dir()
 
-    def copy_to(self, folder: Path) -> None:
-        """Lay the module into a work folder; the downloaded providers and modules are only linked."""
+    def copy_to(self, folder: Path, *, own_data: bool = False) -> None:
+        """Lay the module into an empty work folder; downloaded providers and modules are only linked.
+
+        With `own_data`, the folder can be initialised once more, for a backend of its own.
+        """
         ignore = shutil.ignore_patterns(DATA_FOLDER, VARIABLES_FILE)
         shutil.copytree(self.folder, folder, symlinks=True, ignore=ignore, dirs_exist_ok=True)
         link, data = folder / DATA_FOLDER, self.folder / DATA_FOLDER
-        link.unlink(missing_ok=True)
-        if data.is_dir():
+        if own_data:
+            link.mkdir()
+            for part in data.iterdir() if data.is_dir() else ():
+                (link / part.name).symlink_to(part)
+        elif data.is_dir():
             link.symlink_to(data)
 
 
@@ -144,7 +152,7 @@ def tool_environment(run: Run, cache_folder: Path) -> dict[str, str]:
     environment = {
         name: value
         for name, value in run.environment.items()
-        if not name.startswith(("TF_", "CONDUCTOR_")) or name.startswith("TF_TOKEN_")
+        if not name.startswith(("TF_", "CONDUCTOR_")) or name.startswith(_CREDENTIALS)
     }
     environment.setdefault("PATH", os.environ.get("PATH", os.defpath))
     environment.setdefault("HOME", str(run.work_folder))

@@ -7,11 +7,13 @@ decided by them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from provisioning.drivers.base import Run
 from provisioning.drivers.supervision import printable
+from provisioning.drivers.terraform.keeper import lock_in
+from provisioning.drivers.terraform.state import place_of
 
 _LEVELS = {"error": "error", "warn": "warning", "debug": "debug", "trace": "debug"}
 _QUIET = ("version", "outputs")
@@ -19,11 +21,20 @@ _SHOWN_ERRORS = 5
 
 
 class Messages:
-    """Log the tool's messages, keep its errors and plans, and hand a dumped state to `rescue`."""
+    """Log the tool's messages, keep its errors and plans, and hand a dumped state to `rescue`.
 
-    def __init__(self, run: Run, rescue: Callable[[bytes], object]) -> None:
+    `hear` gets every other message that is one.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        rescue: Callable[[bytes], object],
+        hear: Callable[[Mapping[str, Any]], object] = lambda message: None,
+    ) -> None:
         self._run = run
         self._rescue = rescue
+        self._hear = hear
         self._plain: list[str] = []
         self.errors: list[str] = []
         self.planned: list[str] = []
@@ -33,17 +44,29 @@ class Messages:
         message = _object(line)
         if message is None:
             self._text(stream, line)
-        elif "state" in message and "type" not in message:
-            # Terraform's last resort when it can write the state nowhere: every secret in clear.
-            self._rescue(json.dumps(message["state"]).encode())
+        elif isinstance(message.get("state"), dict):
+            # Terraform's last resort when it can write the state nowhere: every secret in clear. Its
+            # type is `log`, or there is none.
+            start, end = place_of(line, "state")
+            self._rescue(line[start:end].encode())
             self._run.log("Terraform could not write its state; it was rescued.\n", level="warning")
-        elif message.get("type") == "diagnostic":
+        else:
+            self._hear(message)
+            self._message(message)
+
+    def _message(self, message: dict[str, Any]) -> None:
+        if message.get("type") == "diagnostic":
             self._diagnostic(message)
         elif message.get("type") not in _QUIET:
             if message.get("type") == "planned_change":
                 self._plan(message.get("change"))
             level = _LEVELS.get(str(message.get("@level")), "info")
             self._run.log(printable(str(message.get("@message", ""))) + "\n", level=level)
+
+    @property
+    def locked(self) -> bool:
+        """Tell whether a lock was in the tool's way."""
+        return lock_in(self.summary()) is not None
 
     def summary(self) -> str:
         """Return what went wrong as text, from the diagnostics or else from the last plain lines."""

@@ -36,14 +36,20 @@ from provisioning.services.deployments.wishes import floor_of, note_unmet, tell_
 from provisioning.services.logs.noting import note
 from provisioning.services.outputs import forget_outputs, store_outputs
 
+_STATE_FIELDS = ("state_backend", "state_location", "state_metadata")
 
-def begin_ensure(step: Step) -> None:
+
+def begin_ensure(step: Step, state: StateLocation | None = None) -> None:
     """Note that the driver is about to run: from now on the resource may be anything between.
 
-    Raises LeaseLostError.
+    `state` is where its state is kept from now on, if that was not settled before. Raises
+    LeaseLostError.
     """
     with transaction.atomic():
         resource = _locked(step)
+        if state is not None and not resource.state_backend:
+            _settle_state(resource, state)
+            resource.save(update_fields=[*_STATE_FIELDS, "updated_at"])
         changing = ResourceState.UPDATING if resource.applied_mac else ResourceState.PROVISIONING
         if resource.state == ResourceState.ACTIVE:
             changing = ResourceState.UPDATING
@@ -127,9 +133,7 @@ def finish_ensure(
         resource.applied_mac = mac
         resource.applied_spec_digest = resource.spec_digest
         if state is not None:
-            resource.state_backend = state.backend
-            resource.state_location = state.location
-            resource.state_metadata = dict(state.metadata)
+            _settle_state(resource, state)
         resource.floor = floor_of(resource)
         taken_in = f"It took in {', '.join(sorted(resource.imports))}." if resource.imports else ""
         resource.imports = {}
@@ -269,6 +273,12 @@ def _locked(step: Step) -> Resource:
             f"Step {step.pk} is not attempt {step.attempt}'s any more: another worker has taken it."
         )
     return resource
+
+
+def _settle_state(resource: Resource, state: StateLocation) -> None:
+    resource.state_backend = state.backend
+    resource.state_location = state.location
+    resource.state_metadata = dict(state.metadata)
 
 
 def _note_driver_run(step: Step, resource: Resource) -> None:

@@ -4,12 +4,42 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from provisioning.drivers.base import DriverInput, LeaseLostError, Output
+from provisioning.drivers.external_state import Event, Orphan, StateAccess
+from provisioning.drivers.terraform.journal import settle
+from provisioning.drivers.terraform.state import State
+
+
+@dataclass
+class MemoryExternalState:
+    """Keep what a tool with an external state said in memory."""
+
+    events: dict[int, Event] = field(default_factory=dict)
+    orphans: frozenset[Orphan] = frozenset()
+    left_by: str = ""
+    opened: int = 0
+
+    def open(self) -> StateAccess:
+        self.opened += 1
+        return StateAccess("http://127.0.0.1:9/", "run", "a-token-of-this-run")
+
+    def note(self, events: Sequence[Event], first: int) -> None:
+        self.events |= dict(enumerate(events, first))
+
+    def settle(self, state: bytes | None, *, killed: bool) -> Sequence[Orphan]:
+        said = [self.events[number] for number in sorted(self.events)]
+        self.orphans = settle(said, self.orphans, State.read(state), killed=killed)
+        self.events = {}
+        return sorted(self.orphans, key=lambda orphan: orphan.address)
+
+    def is_left_lock(self, who: str, created: datetime) -> bool:
+        return who == self.left_by
 
 
 @dataclass
@@ -32,6 +62,7 @@ class MemoryRun:
     told: str | None = None
     fenced: bool = False
     shipped: threading.Event = field(default_factory=threading.Event)
+    external_state: MemoryExternalState = field(default_factory=MemoryExternalState)
 
     def log(self, text: str, *, stream: str = "stdout", level: str = "info") -> None:
         self.unmasked.append((stream, level, text))
@@ -42,7 +73,14 @@ class MemoryRun:
     def load_state(self) -> bytes | None:
         return self.states[-1] if self.states else None
 
-    def ship_state(self, state: bytes, *, written_at: float | None = None) -> None:
+    def ship_state(
+        self,
+        state: bytes,
+        *,
+        serial: int | None = None,
+        lineage: str = "",
+        written_at: float | None = None,
+    ) -> None:
         if self.fenced:
             raise LeaseLostError("Another worker runs this step now.")
         self.states.append(state)
@@ -104,8 +142,15 @@ class FolderRun(MemoryRun):
         stored = sorted(self.stored_in.glob("*.tfstate"))
         return stored[-1].read_bytes() if stored else None
 
-    def ship_state(self, state: bytes, *, written_at: float | None = None) -> None:
-        super().ship_state(state, written_at=written_at)
+    def ship_state(
+        self,
+        state: bytes,
+        *,
+        serial: int | None = None,
+        lineage: str = "",
+        written_at: float | None = None,
+    ) -> None:
+        super().ship_state(state)
         number = len(list(self.stored_in.glob("*.tfstate"))) + 1
         temporary = self.stored_in / "new"
         temporary.write_bytes(state)

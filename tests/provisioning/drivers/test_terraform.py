@@ -498,6 +498,56 @@ def test_an_interrupted_apply_that_had_done_everything_succeeds_without_another(
     assert run.text().count("Apply complete") == 1
 
 
+FILLING = """
+resource "terraform_data" "one" { input = "x" }
+resource "terraform_data" "fill" {
+  input = terraform_data.one.id
+  provisioner "local-exec" { command = "dd if=/dev/zero of=ballast bs=4k; true" }
+}
+resource "terraform_data" "big" {
+  input = join(terraform_data.fill.id, [for number in range(1000) : "and so on, and so on"])
+}
+output "secret" {
+  value     = "s3cret-${terraform_data.one.id}"
+  sensitive = true
+}
+"""
+
+
+@pytest.mark.mounts
+def test_a_full_disk_loses_no_state(module: Any, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", small], check=True)
+    try:
+        run = MemoryRun(small / "work" / "resource")
+        with pytest.raises(DriverError, match="no space left on device"):
+            DRIVER.ensure(module(FILLING), run)
+    finally:
+        subprocess.run(["umount", small], check=True)
+    names = [each["name"] for each in json.loads(run.states[-1])["resources"]]
+    assert sorted(names) == ["big", "fill", "one"]
+    assert "Terraform could not write its state; it was rescued." in run.text()
+    assert "s3cret-" not in "".join(text for _, _, text in run.unmasked)
+
+
+def test_a_state_of_another_lineage_that_the_module_put_there_is_an_error(
+    module: Any, run: MemoryRun
+) -> None:
+    other = json.dumps({"version": 4, "serial": 99, "lineage": "other", "resources": []})
+    text = (
+        SIMPLE
+        + 'resource "terraform_data" "swap" {\n  depends_on = [terraform_data.it]\n'
+        + '  provisioner "local-exec" {\n'
+        + "    command = \"rm terraform.tfstate; echo '$OTHER' > terraform.tfstate\"\n  }\n}\n"
+    ).replace("$OTHER", other.replace('"', '\\"'))
+    DRIVER.ensure(module(SIMPLE, size="small"), run)
+    with pytest.raises(DriverError, match=r"left a state of lineage other \(serial 99\)") as failed:
+        DRIVER.ensure(module(text, size="small"), run)
+    assert failed.value.permanent is True
+    assert not any(b"other" in state for state in run.states)
+
+
 def test_an_unknown_way_to_recover_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DriverError, match=r"config\.recovery must be `retry` or `stop`"):
         DRIVER.describe(tmp_path, {"recovery": "guess"})

@@ -7,13 +7,19 @@ from typing import Any
 import pytest
 
 from provisioning.drivers.base import LeaseLostError
+from provisioning.drivers.terraform.backends import locate
 from provisioning.drivers.terraform.messages import Messages
-from provisioning.drivers.terraform.state import Shipper, State
+from provisioning.drivers.terraform.shipping import Shipper
+from provisioning.drivers.terraform.state import State
 from tests.provisioning.drivers.runs import MemoryRun
 
 
 def _state(serial: int, lineage: str = "a", **more: Any) -> bytes:
     return json.dumps({"serial": serial, "lineage": lineage, **more}).encode()
+
+
+def new_shipper(run: MemoryRun) -> Shipper:
+    return Shipper(run, run.work_folder, locate({"type": "managed"}, "0a1b"))
 
 
 @pytest.fixture
@@ -23,7 +29,7 @@ def run(tmp_path: Path) -> MemoryRun:
 
 @pytest.fixture
 def shipper(run: MemoryRun) -> Shipper:
-    return Shipper(run, run.work_folder)
+    return new_shipper(run)
 
 
 @pytest.mark.parametrize("raw", [None, b"", b'{"serial": 1', b"[]", b'{"serial": 1}', b'"x"'])
@@ -51,14 +57,14 @@ def test_a_torn_file_is_looked_at_again(run: MemoryRun, shipper: Shipper) -> Non
 
 def test_an_errored_state_is_picked_up(run: MemoryRun, shipper: Shipper) -> None:
     (run.work_folder / "errored.tfstate").write_bytes(_state(7))
-    shipper.finish()
+    shipper.collect()
     assert run.states == [_state(7)]
 
 
 def test_what_an_orphan_wrote_last_is_taken_and_stored(run: MemoryRun) -> None:
-    Shipper(run, run.work_folder).ship(_state(1))
+    new_shipper(run).ship(_state(1))
     (run.work_folder / "terraform.tfstate").write_bytes(_state(4))
-    restored = Shipper(run, run.work_folder).restore()
+    restored = new_shipper(run).restore()
     assert restored is not None
     assert restored.serial == 4
     assert run.states == [_state(1), _state(4)]
@@ -74,8 +80,15 @@ def test_a_state_that_may_have_been_stored_just_before_the_worker_died_counts_as
     run.fenced = False
     run.states.append(_state(2))  # it had arrived, though the answer was lost
     (run.work_folder / "terraform.tfstate").write_bytes(_state(3))
-    Shipper(run, run.work_folder).restore()
+    new_shipper(run).restore()
     assert run.states == [_state(1), _state(2), _state(3)]
+
+
+def test_states_are_shipped_although_nothing_can_be_noted(run: MemoryRun, shipper: Shipper) -> None:
+    (run.work_folder / "shipped.json").mkdir()
+    shipper.ship(_state(1))
+    shipper.ship(_state(2))
+    assert run.states == [_state(1), _state(2)]
 
 
 def test_files_with_states_are_for_their_owner_only(run: MemoryRun, shipper: Shipper) -> None:
@@ -84,14 +97,15 @@ def test_files_with_states_are_for_their_owner_only(run: MemoryRun, shipper: Shi
     assert (run.work_folder / "terraform.tfstate").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("more", [{"type": "log"}, {}])
 def test_an_emergency_state_dump_is_stored_and_never_logged(
-    run: MemoryRun, shipper: Shipper
+    run: MemoryRun, shipper: Shipper, more: dict[str, str]
 ) -> None:
     messages = Messages(run, shipper.ship)
-    dumped = {"serial": 5, "lineage": "a", "outputs": {"p": {"value": "hunter22"}}}
-    line = {"@level": "error", "@message": "Emergency state dump", "state": dumped}
-    messages.line("stdout", json.dumps(line))
-    assert [json.loads(state) for state in run.states] == [dumped]
+    dumped = '{"serial": 5, "lineage": "a", "n": 1.10, "outputs": {"p": {"value": "hunter22"}}}'
+    line = json.dumps({"@level": "error", "@message": "Emergency state dump", "state": 0, **more})
+    messages.line("stdout", line.replace('"state": 0', f'"state": {dumped}'))
+    assert run.states == [dumped.encode()]
     assert "hunter22" not in run.text()
     assert "rescued" in run.text()
 
@@ -116,7 +130,9 @@ def test_without_a_diagnostic_the_last_lines_are_told(run: MemoryRun, shipper: S
     assert messages.summary() == "panic: everything"
 
 
-@pytest.mark.parametrize("line", ["{", "[1]", '{"type": "diagnostic", "diagnostic": 3}', "{}", ""])
+@pytest.mark.parametrize(
+    "line", ["{", "[1]", '{"state": 3}', '{"type": "diagnostic", "diagnostic": 3}', "{}", ""]
+)
 def test_odd_lines_do_no_harm(run: MemoryRun, shipper: Shipper, line: str) -> None:
     Messages(run, shipper.ship).line("stdout", line)
     assert run.states == []
