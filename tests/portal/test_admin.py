@@ -248,7 +248,7 @@ def rule_form(rule: TemplateRule, **more: Any) -> dict[str, Any]:
 
 
 def test_a_state_backend_is_edited_checked_and_audited(place: Place, staff: Client) -> None:
-    environment = Environment.objects.get()
+    environment = Environment.objects.get(name="dev")
     form = {
         "organisation": environment.organisation_id, "name": "dev", "kind": "development",
         "queue": "default", "variables": "{}", "tags": "{}", "defaults": "{}",

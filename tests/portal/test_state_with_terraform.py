@@ -149,7 +149,7 @@ def test_what_a_killed_apply_made_is_told_and_can_be_imported(
     events = AuditEvent.objects.filter(actor="charlie").order_by("pk")
     told = list(events.values_list("action", flat=True))
     assert told[0] == "state.unlocked"
-    assert {"state.pushed", "state.pulled"} <= set(told)
+    assert "state.pushed" in told
 
     again = place.deploy(slow)
     assert again.status == "succeeded", logged()

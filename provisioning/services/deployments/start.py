@@ -112,9 +112,9 @@ def allowed_seconds(deployment: Deployment) -> int:
 
 def succeed(deployment: Deployment) -> None:
     """End a deployment whose steps, if it had any, have all succeeded."""
-    reason = deployment.status_reason
+    reason = ""
     if deployment.status == DeploymentStatus.CANCELLING:
-        reason += "\nBy then everything had been done."
+        reason = f"{deployment.status_reason}\nBy then everything had been done."
     transitions.move(
         deployment,
         DeploymentStatus.SUCCEEDED,
