@@ -509,3 +509,24 @@ def test_what_happens_is_told_with_its_resource(dev: Place, staging: Place) -> N
 
     told = AuditEvent.objects.filter(deployment_id=str(joined.pk), action="consumer.active")
     assert told.count() == 1
+
+
+def test_what_another_environment_joined_meanwhile_is_not_rolled_back(
+    dev: Place, staging: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure = FakeDriver.ensure
+
+    def joined_before(self: FakeDriver, resource: Any, run: Any) -> Any:
+        if resource.uid.endswith(".db"):
+            dev.submit(WIDE)  # the same application, workload and alias, in another environment
+            raise DriverError("no", permanent=True)
+        return ensure(self, resource, run)
+
+    monkeypatch.setattr(FakeDriver, "ensure", joined_before)
+    deployment = staging.deploy(USED, rollback=True)
+
+    cache = used_by(dev)
+    assert cache.environment == staging.environment
+    assert (deployment.status, cache.state) == ("failed", "active")
+    assert deployment.rollbacks.get().status == "succeeded"
+    assert live() == {("staging", "slot"): "active"}
