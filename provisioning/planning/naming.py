@@ -71,7 +71,7 @@ def parts_prefix(key: str) -> str:
 
 def is_part(key: str) -> bool:
     """Tell whether a key is of what belongs to another resource of nobody in particular."""
-    return key.startswith("with/")
+    return key_of(key).startswith("with/")
 
 
 def resource_name(
