@@ -119,13 +119,18 @@ def consumers_of(resource: Resource) -> list[tuple[Consumer, frozenset[str]]]:
     found = [
         _consumer(
             f"alias/{each.pk}",
-            alias_name(each.workload.application.name, each.workload.name, each.alias),
+            alias_name(each.application_name, each.workload.name, each.alias),
             each.own_outputs.all(),
         )
         for each in aliases.prefetch_related("own_outputs").order_by("pk")
     ]
+    view = View(resource.environment)
     return found + [
-        _consumer(f"resource/{each.pk}", each.key, resource.consumer_outputs.filter(dependent=each))
+        _consumer(
+            f"resource/{each.pk}",
+            view.address(each.key, each.environment_id),
+            resource.consumer_outputs.filter(dependent=each),
+        )
         for each in dependents.order_by("pk")
     ]
 

@@ -57,12 +57,16 @@ def revoke_parts(consumer: ResourceConsumer, *, actor: str, reason: str) -> None
     transitions.move_all(
         uses, ConsumerState.REVOKED, actor=actor, reason=reason, ended_at=timezone.now()
     )
-    application = consumer.workload.application_id
+    workload = consumer.workload
     still_used = ResourceConsumer.objects.filter(
-        workload__application=application, state=ConsumerState.ACTIVE
+        workload__application=workload.application_id,
+        workload__environment=workload.environment_id,
+        state=ConsumerState.ACTIVE,
     )
     ResourceDependency.objects.filter(
-        target__in=[use.resource_id for use in uses], source__created_by=application
+        target__in=[use.resource_id for use in uses],
+        source__created_by=workload.application_id,
+        source__environment=workload.environment_id,
     ).exclude(target__in=still_used.values("resource")).exclude(
         source__in=parts_of(consumer.resource)
     ).exclude(source=consumer.resource_id).delete()

@@ -112,6 +112,19 @@ def test_the_owner_in_the_other_environment_is_asked_and_nothing_leaks_before(
     assert (consumer.state, consumer.resource) == ("active", owned_cache())
 
 
+def test_the_owner_is_asked_about_the_whole_and_not_about_its_parts(
+    owned: Place, bob: User
+) -> None:
+    owned.template("policy")
+    owned.template("bucket", co_provision=[{"type": "policy"}])
+    bucket = WIDE.replace("type: cache", "type: bucket")
+    owned.deploy(bucket, application="pay", workload="files")
+    asking = owned.beside("dev").submit(bucket, actor=bob)
+
+    assert asking.plan["resources"][1]["key"].startswith("in/acme/production/with/slot/")
+    assert pending(asking).resource == Resource.objects.get(type="bucket")
+
+
 def test_a_refusal_in_the_other_environment_ends_the_deployment(
     owned: Place, bob: User, charlie: User
 ) -> None:

@@ -1,8 +1,7 @@
-"""Resources that are found, used, changed and left across environments of one organisation."""
+"""Resources that are found and used in other environments of the organisation."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,82 +16,33 @@ from provisioning.models import (
     AuditEvent,
     Deployment,
     Resource,
-    ResourceConsumer,
     ResourceDependency,
     Step,
     TemplateRule,
 )
-from provisioning.planning.maintenance import HeldResourceError
 from provisioning.services.catalog.rematching import RematchError, guarded
 from provisioning.services.credentials import set_credential
 from provisioning.services.deployments import plan_deployment
 from provisioning.services.outputs import resolved_outputs
 from provisioning.services.people import system_user
 from provisioning.services.resources.adopt import detach_resource
-from provisioning.services.resources.destroy import destroy_resource
-from provisioning.services.sharing import revoke
 from provisioning.workers.run import StepRun
 from provisioning.workers.tasks import work
-from tests.provisioning.place import Place, chores, score_file
-
-WIDE = """\
-  cache:
-    type: cache
-    matching: {scope: organisation}
-    params: {size: 1}
-"""
-MERGED = WIDE.replace("scope: organisation", "scope: organisation, matchOn: []").replace(
-    "type: cache", "type: store"
+from tests.provisioning.place import Place, score_file
+from tests.provisioning.services.deployments.environments import (
+    BUCKET,
+    MERGED,
+    NARROW,
+    USED,
+    WIDE,
+    dev,
+    fresh,
+    live,
+    staging,
+    used_by,
 )
-BUCKET = WIDE.replace("type: cache", "type: bucket")
-FOLLOWS = "  db:\n    type: database\n    params: {of: '${resources.cache.host}'}\n"
-NARROW = WIDE.replace("scope: organisation", "scope: environment")
-USED = WIDE + "  db:\n    type: database\n    params: {of: '${resources.cache.host}'}\n"
 
-
-@pytest.fixture
-def dev(place: Place) -> Place:
-    place.template("cache", outputs={"host": False, "password": True})
-    place.template("database", outputs={"host": False})
-    place.template(
-        "store",
-        outputs={"host": False},
-        merge_rules={"size": {"rule": "maximum"}, "of": {"rule": "union"}},
-        params_schema={"type": "object", "properties": {"size": {}, "tier": {}, "of": {}}},
-    )
-    place.template("policy")
-    place.template(
-        "bucket",
-        outputs={"host": False},
-        co_provision=[{"type": "policy", "params": {"from": "${self.host}"}}],
-    )
-    return place
-
-
-@pytest.fixture
-def staging(dev: Place) -> Place:
-    return dev.beside("staging")
-
-
-def used_by(place: Place, application: str = "shop", alias: str = "cache") -> Resource:
-    """Return the resource that an alias of an application uses in an environment."""
-    return ResourceConsumer.objects.get(
-        workload__application__name=application,
-        workload__environment=place.environment,
-        alias=alias,
-        state="active",
-    ).resource
-
-
-def fresh(deployment: Deployment) -> Deployment:
-    deployment.refresh_from_db()
-    return deployment
-
-
-def live() -> dict[tuple[str, str], str]:
-    """Return the states of the live resources by environment and the beginning of the key."""
-    rows = Resource.objects.exclude(state="deleted").select_related("environment")
-    return {(each.environment.name, each.key.split("/")[0]): each.state for each in rows}
+__all__ = ["dev", "staging"]
 
 
 def test_what_another_environment_has_is_joined_and_counted(dev: Place, staging: Place) -> None:
@@ -259,130 +209,6 @@ def test_nobody_waits_for_the_creators_step(
     assert used_by(dev).state == "active"
 
 
-def test_a_change_is_told_and_followed_in_the_other_environment(
-    dev: Place, staging: Place, ledger: Path
-) -> None:
-    staging.deploy(MERGED + FOLLOWS, application="pay")
-    more = dev.deploy(MERGED.replace("size: 1", "size: 2"))
-
-    assert more.status == "succeeded"
-    cache, database = used_by(staging, "pay"), used_by(staging, "pay", "db")
-    assert cache.params == {"size": 2}
-    assert cache.applied_spec_digest == cache.spec_digest
-    changed = {"acme/staging/pay/web": sorted([cache.uid, database.uid])}
-    assert more.plan["blast_radius"] == {"everybody": changed}
-    assert dev.steps(more) == {
-        cache.key: ("ensure", "succeeded", True),
-        database.key: ("ensure", "succeeded", False),
-    }
-    assert staging.deploy(MERGED + FOLLOWS, application="pay").plan["steps"] == []
-
-    less = dev.teardown()
-    cache.refresh_from_db()
-    assert less.status == "succeeded"
-    assert cache.params == {"size": 1}
-    assert staging.deploy(MERGED + FOLLOWS, application="pay").plan["steps"] == []
-
-
-def test_a_change_waits_for_work_in_the_other_environment_and_starts_after_it(
-    dev: Place, staging: Place
-) -> None:
-    first = staging.submit(MERGED, application="pay")
-    waiting = dev.submit(MERGED.replace("size: 1", "size: 2"))
-    cache = used_by(staging, "pay")
-
-    assert (waiting.status, waiting.status_reason) == (
-        "waiting",
-        (
-            f"Waiting for deployment {first.pk} of acme/staging/pay, which is at work on "
-            f"acme/staging/{cache.key}."
-        ),
-    )
-    third = staging.submit(MERGED.replace("size: 1", "size: 3"), application="bill")
-    assert third.status_reason.startswith(f"Waiting for deployment {first.pk} of pay")
-    work("default")
-
-    assert [fresh(each).status for each in (first, waiting, third)] == [
-        "succeeded",
-        "succeeded",
-        "pending_confirmation",
-    ]
-    cache.refresh_from_db()
-    assert cache.params == {"size": 2}
-
-
-def test_who_asked_first_in_the_other_environment_comes_first(dev: Place, staging: Place) -> None:
-    staging.deploy(MERGED, application="pay")
-    going = staging.submit(MERGED.replace("size: 1", "size: 2"), application="pay")
-    first = dev.submit(MERGED.replace("size: 1", "size: 3"))
-    Step.objects.filter(deployment=going).update(status="succeeded")
-    second = staging.submit(MERGED.replace("size: 1", "size: 4"), application="bill")
-
-    cache = used_by(staging, "pay")
-    assert second.status_reason == (
-        f"Waiting for deployment {first.pk} of acme/dev/shop, which asked first for {cache.key}."
-    )
-
-
-def test_a_join_waits_for_a_destruction_elsewhere_and_then_makes_its_own(
-    dev: Place, staging: Place
-) -> None:
-    staging.deploy(WIDE, application="pay")
-    destroyed = destroy_resource(
-        resource=used_by(staging, "pay"), actor=system_user(), force=True, reason="It was breached."
-    )
-    joined = dev.submit(WIDE)
-
-    assert destroyed.status == "running"
-    assert joined.plan["bindings"][0]["key"].endswith("/1")
-    work("default")
-    assert fresh(joined).status == "succeeded"
-    assert used_by(dev).environment == dev.environment
-
-
-def test_a_resource_used_elsewhere_is_not_destroyed_but_by_force(
-    dev: Place, staging: Place
-) -> None:
-    staging.deploy(WIDE, application="pay")
-    dev.deploy(USED)
-    staging.teardown("pay")
-    cache = used_by(dev)
-    actor = system_user()
-
-    with pytest.raises(HeldResourceError, match="referenced by: acme/dev/shop/web, acme/dev/priv"):
-        destroy_resource(resource=cache, actor=actor)
-    assert used_by(dev).state == "active"
-
-    forced = destroy_resource(resource=cache, actor=actor, force=True, reason="It was breached.")
-    work("default")
-    assert fresh(forced).status == "succeeded"
-    assert ResourceConsumer.objects.get(alias="cache", state="broken").workload.environment == (
-        dev.environment
-    )
-    again = dev.deploy(USED)
-    assert again.status == "succeeded"
-    assert live() == {("dev", "slot"): "active", ("dev", "private"): "active"}
-    assert used_by(dev, alias="db").params == {"of": f"${{resources.{used_by(dev).key}.host}}"}
-
-
-def test_grace_outlasts_the_last_user_of_another_environment(dev: Place, staging: Place) -> None:
-    staging.deploy(WIDE, application="pay")
-    dev.deploy(WIDE)
-    cache = used_by(dev)
-    Resource.objects.filter(pk=cache.pk).update(grace_seconds=3600)
-    staging.teardown("pay")
-    dev.teardown()
-
-    cache.refresh_from_db()
-    assert (cache.state, cache.grace_until is None) == ("active", False)
-    Resource.objects.filter(pk=cache.pk).update(grace_until="2020-01-01T00:00:00Z")
-    chores()
-    work("default")
-    cache.refresh_from_db()
-    assert cache.state == "deleted"
-    assert Deployment.objects.get(kind="maintenance").environment == staging.environment
-
-
 def test_params_may_refer_to_resources_of_several_environments(dev: Place, staging: Place) -> None:
     of = "  net:\n    type: database\n" + MERGED.replace(
         "{size: 1}", "{of: ['${resources.net.host}']}"
@@ -444,20 +270,6 @@ def test_nothing_is_made_in_another_environment(dev: Place, staging: Place) -> N
     assert live() == {("staging", "slot"): "active"}
 
 
-def test_revoking_the_use_in_one_environment_leaves_the_other(dev: Place, staging: Place) -> None:
-    for each in (staging, dev):
-        each.deploy(USED)
-    consumer = ResourceConsumer.objects.get(
-        alias="cache", workload__environment=dev.environment, state="active"
-    )
-    lost = revoke(consumer=consumer, reason="Enough.", actor=system_user())
-
-    assert lost.others == ()
-    assert lost.dependents == ("private/shop/web/db/database.default",)
-    edges = ResourceDependency.objects.values_list("source__environment__name", flat=True)
-    assert list(edges) == ["staging"]
-
-
 def test_a_link_costs_the_environment_no_more_queries_per_resource(
     dev: Place, staging: Place
 ) -> None:
@@ -509,24 +321,3 @@ def test_what_happens_is_told_with_its_resource(dev: Place, staging: Place) -> N
 
     told = AuditEvent.objects.filter(deployment_id=str(joined.pk), action="consumer.active")
     assert told.count() == 1
-
-
-def test_what_another_environment_joined_meanwhile_is_not_rolled_back(
-    dev: Place, staging: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ensure = FakeDriver.ensure
-
-    def joined_before(self: FakeDriver, resource: Any, run: Any) -> Any:
-        if resource.uid.endswith(".db"):
-            dev.submit(WIDE)  # the same application, workload and alias, in another environment
-            raise DriverError("no", permanent=True)
-        return ensure(self, resource, run)
-
-    monkeypatch.setattr(FakeDriver, "ensure", joined_before)
-    deployment = staging.deploy(USED, rollback=True)
-
-    cache = used_by(dev)
-    assert cache.environment == staging.environment
-    assert (deployment.status, cache.state) == ("failed", "active")
-    assert deployment.rollbacks.get().status == "succeeded"
-    assert live() == {("staging", "slot"): "active"}
