@@ -33,12 +33,10 @@ class Candidates:
         self._snapshot = snapshot
         self._used = used
         self._by_type: dict[TypeClass, list[ResourceFacts]] = defaultdict(list)
-        self._ordinals: dict[str, set[int]] = defaultdict(set)
         self._ranked: set[TypeClass] = set()
         for each in snapshot.resources.values():
             if each.slot is not None:
                 self._by_type[each.type, each.class_].append(each)
-                self._ordinals[each.slot.slot].add(each.slot.ordinal)
 
     def offered(self, type_class: TypeClass, scope: str, bound: str) -> list[ResourceFacts]:
         """Return those of a type and class within a scope, the best first; the bound one leads."""
@@ -52,12 +50,11 @@ class Candidates:
             return candidates
         return sorted(candidates, key=lambda each: each.key != bound)
 
-    def take_ordinal(self, slot: str) -> int:
-        """Take the lowest ordinal of a slot that no live resource has."""
-        used = self._ordinals[slot]
-        ordinal = next(number for number in range(len(used) + 1) if number not in used)
-        used.add(ordinal)
-        return ordinal
+    def free_ordinal(self, type_class: TypeClass, slot: str) -> int:
+        """Return the lowest ordinal of a slot for a type and class that no resource has."""
+        slots = [each.slot for each in self._by_type[type_class]]
+        used = {each.ordinal for each in slots if each and each.slot == slot}
+        return next(number for number in range(len(used) + 1) if number not in used)
 
     def add(self, made: ResourceFacts) -> None:
         """Offer what the plan makes to those who come later."""

@@ -199,12 +199,12 @@ class Slots:
 
     def _make(self, wanted: Wanted) -> PlannedSlot:
         """Open the slot's next ordinal; those that come later may join what is made in it."""
-        ordinal = self._candidates.take_ordinal(wanted.slot)
         matching, declaration = wanted.matching, wanted.declaration
+        type_class = (declaration.type, declaration.class_)
+        ordinal = self._candidates.free_ordinal(type_class, wanted.slot)
         conditional = matching.sharing_policy == "conditional"
         slot = SlotFacts(wanted.slot, ordinal, matching.max_consumers, conditional)
         key = slot_key(wanted.slot, ordinal)
-        type_class = (declaration.type, declaration.class_)
         if version := self._templates.match(*type_class, declaration.id or "").version:
             made = ResourceFacts(
                 id="",
