@@ -35,7 +35,7 @@ from provisioning.services.outputs import not_taken_back
 logger = logging.getLogger(__name__)
 
 RETRY = timedelta(minutes=10)
-"""How long after a failed step on a resource the next one is tried."""
+"""How long after a step on a resource failed or was cancelled the next one is tried."""
 
 
 class BusyResourceError(ConductorError):
@@ -46,7 +46,7 @@ def take_back(*, resource: Resource, actor: str, reason: str) -> Deployment | No
     """Ensure a resource again if anybody has left it who was given anything of its own.
 
     That is a maintenance deployment of one step, which starts at once; the answer is None if there
-    is nothing to take back, or if the resource is being destroyed. The caller holds the environment's lock.
+    is nothing to take back, or if it cannot start now. The caller holds the environment's lock.
     """
     if not _left_something().filter(pk=resource.pk).exists():
         return None
@@ -75,13 +75,13 @@ def take_back(*, resource: Resource, actor: str, reason: str) -> Deployment | No
 def take_back_everywhere() -> None:
     """Do so for every resource on which nobody works, where maintenance is off; any may call it."""
     unfinished = Step.objects.filter(resource=OuterRef("pk"), status__in=UNFINISHED_STEP_STATUSES)
-    failed = Step.objects.filter(
+    stopped = Step.objects.filter(
         resource=OuterRef("pk"),
-        status=StepStatus.FAILED,
+        status__in=[StepStatus.FAILED, StepStatus.CANCELLED],
         finished_at__gt=timezone.now() - RETRY,
     )
     closed = MaintenanceMode.objects.of(OuterRef("environment"))
-    free = _left_something().filter(~Exists(unfinished), ~Exists(failed), ~Exists(closed))
+    free = _left_something().filter(~Exists(unfinished), ~Exists(stopped), ~Exists(closed))
     for pk, environment in list(free.order_by("pk").values_list("pk", "environment")):
         with transaction.atomic():
             lock_environment(Environment.objects.get(pk=environment))
