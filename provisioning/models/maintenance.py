@@ -13,9 +13,11 @@ from provisioning.models.organisation import Environment
 class MaintenanceModeQuerySet(models.QuerySet["MaintenanceMode"]):
     """Maintenance modes, chosen by where they hold."""
 
-    def of(self, environment: Environment | OuterRef) -> Self:
-        """Keep what closes an environment: the mode of everywhere, and its own."""
-        holds = Q(environment=None) | Q(environment=environment)
+    def of(self, *environments: Environment | OuterRef | int) -> Self:
+        """Keep what closes any of these environments: the mode of everywhere, and their own."""
+        holds = Q(environment=None)
+        for environment in environments:
+            holds |= Q(environment=environment)
         return self.filter(holds).order_by(F("environment").asc(nulls_first=True))
 
 
@@ -51,3 +53,8 @@ class MaintenanceMode(models.Model):
     def __str__(self) -> str:
         since = f"Maintenance since {self.since:%Y-%m-%d %H:%M} UTC"
         return f"{since}: {self.reason.rstrip('.')}." if self.reason else f"{since}."
+
+    @property
+    def seen_elsewhere(self) -> str:
+        """Return the sentence for those in other environments."""
+        return f"In {self.environment}: {self}"

@@ -64,6 +64,8 @@ def end_maintenance(*, environment: Environment | None, actor: User) -> None:
         mode.delete()
     for each in _affected(environment):
         _settle(each, ended=str(mode))
+    for each in Environment.objects.filter(pk__in=_waiting_for(mode)).order_by("pk"):
+        _settle(each)
 
 
 def list_maintenance(*, actor: User | AnonymousUser) -> list[MaintenanceMode]:
@@ -80,6 +82,12 @@ def list_maintenance(*, actor: User | AnonymousUser) -> list[MaintenanceMode]:
 def _affected(environment: Environment | None) -> list[Environment]:
     everywhere = Environment.objects.select_related("organisation").order_by("pk")
     return [environment] if environment is not None else list(everywhere)
+
+
+def _waiting_for(mode: MaintenanceMode) -> QuerySet[Deployment, int]:
+    """Select the environments from which deployments wait for the end of it in another one."""
+    waiting = Deployment.objects.filter(status=DeploymentStatus.WAITING)
+    return waiting.filter(status_reason=mode.seen_elsewhere).values_list("environment", flat=True)
 
 
 def _settle(environment: Environment, ended: str = "") -> None:

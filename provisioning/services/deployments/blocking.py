@@ -20,11 +20,13 @@ from provisioning.snapshot.view import View
 def blocker_of(deployment: Deployment, touched: frozenset[str], joined: set[str]) -> str:
     """Say what must end first, or return "".
 
-    There may be no maintenance. Nobody else, of whatever environment, may have unfinished work on what is touched, nor wait for
-    it since earlier; and what is joined may not be under destruction.
+    There may be no maintenance, here or where anything is touched. Nobody else, of whatever
+    environment, may have unfinished work on what is touched, nor wait for it since earlier; and what
+    is joined may not be under destruction.
     """
-    if mode := MaintenanceMode.objects.of(deployment.environment).first():
-        return str(mode)
+    view = View(deployment.environment)
+    if maintenance := _maintenance(touched, view):
+        return maintenance
     others = Deployment.objects.exclude(pk=deployment.pk)
     of_mine = others.filter(
         environment=deployment.environment,
@@ -34,8 +36,19 @@ def blocker_of(deployment: Deployment, touched: frozenset[str], joined: set[str]
     running = of_mine.filter(status__in=STARTED_STATUSES).first()
     if running:
         return f"Waiting for deployment {running.pk} of the same application and environment."
-    view = View(deployment.environment)
     return _working(deployment, touched, joined, view) or _asked_first(deployment, touched, view)
+
+
+def _maintenance(touched: frozenset[str], view: View) -> str:
+    """Say why nothing may begin here, or in an environment with resources that are touched."""
+    paths = {environment_of(key) for key in touched} - {""}
+    elsewhere = [view.pks[path] for path in sorted(paths) if path in view.pks]
+    modes = MaintenanceMode.objects.of(view.environment, *elsewhere)
+    mode = modes.select_related("environment").first()
+    if mode is None:
+        return ""
+    here = mode.environment in (None, view.environment)
+    return str(mode) if here else mode.seen_elsewhere
 
 
 def _working(deployment: Deployment, touched: frozenset[str], joined: set[str], view: View) -> str:

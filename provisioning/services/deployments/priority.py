@@ -59,6 +59,15 @@ def require_priority(actor: User | None, application: Application | None, priori
         )
 
 
+def kept_priority(actor: User | None, deployment: Deployment) -> int:
+    """Return the priority of a deployment that the actor asks for once more: the same, if they may."""
+    try:
+        require_priority(actor, deployment.application, deployment.priority)
+    except NotAllowedError:
+        return NORMAL
+    return deployment.priority
+
+
 def set_priority(*, deployment: Deployment, priority: int, actor: User) -> Deployment:
     """Change the priority of a deployment that has not ended; its steps that wait follow.
 

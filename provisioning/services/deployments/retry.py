@@ -13,6 +13,7 @@ from provisioning.models.deployments import (
     NOT_STARTED_STATUSES,
     RETRYABLE_STATUSES,
 )
+from provisioning.services.deployments.priority import kept_priority
 from provisioning.services.deployments.requests import Request
 from provisioning.services.deployments.rights import require_right
 from provisioning.services.deployments.start import start_elsewhere
@@ -46,6 +47,7 @@ def retry_deployment(
     _check(deployment)
     asked = {name: getattr(deployment, name) for name in _COPIED}
     asked["timeout_seconds"] = timeout_seconds or deployment.timeout_seconds
+    asked["priority"] = kept_priority(actor, deployment)
     retry = Deployment(**asked, retry_of=deployment, requested_by=actor)
     retry.plan = deployment.plan  # of maintenance, it says which resources
     request = Request.of(retry)

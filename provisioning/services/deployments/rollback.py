@@ -107,6 +107,7 @@ def _start(deployment: Deployment, keys: Collection[str]) -> Deployment:
         environment=deployment.environment,
         rollback_of=deployment,
         reason=reason,
+        priority=deployment.priority,
         requested_by=deployment.requested_by,
     )
     request = Request(roll_back=sorted(keys))

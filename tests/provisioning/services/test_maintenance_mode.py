@@ -112,6 +112,25 @@ def test_other_environments_go_on(place: Place) -> None:
     assert place.deploy(PART).status == "succeeded"
 
 
+def test_what_would_change_a_resource_of_a_closed_environment_waits_too(place: Place) -> None:
+    place.template(
+        "store",
+        merge_rules={"size": {"rule": "maximum"}},
+        params_schema={"type": "object", "properties": {"size": {}}},
+    )
+    wish = "  store:\n    type: store\n    matching: {scope: organisation, matchOn: []}\n"
+    staging = place.beside("staging")
+    staging.deploy(f"{wish}    params: {{size: 1}}\n", application="pay")
+    sentence = begin(staging.environment)
+
+    grows = place.submit(f"{wish}    params: {{size: 2}}\n")
+
+    assert fresh(grows) == ("waiting", f"In staging: {sentence}")
+    end(staging.environment)
+    assert fresh(grows) == ("running", "")
+    assert place.done(grows).status == "succeeded"
+
+
 def test_the_end_of_one_maintenance_tells_of_the_other(place: Place) -> None:
     begin(reason="Everything.")
     deployment = place.submit(PART)

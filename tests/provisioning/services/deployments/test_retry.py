@@ -96,6 +96,17 @@ def test_a_retry_asks_for_the_same_and_resumes(
     assert set(created(ledger)) == {str(shop.resource(key).pk) for key in (BASE, TOP, OTHER)}
 
 
+def test_a_retry_keeps_the_priority_if_who_asks_for_it_may_give_it(
+    shop: Place, failed: Deployment, alice: User
+) -> None:
+    Deployment.objects.update(priority=10)
+
+    assert retry_deployment(deployment=failed, actor=alice).priority == 0
+    Deployment.objects.exclude(pk=failed.pk).delete()
+    shop.team_named("everybody", alice)
+    assert retry_deployment(deployment=failed, actor=alice).priority == 10
+
+
 def test_a_retry_may_be_given_more_time(shop: Place, failed: Deployment, alice: User) -> None:
     retry = retry_deployment(deployment=failed, actor=alice, timeout_seconds=900)
 

@@ -83,6 +83,12 @@ def test_what_a_failed_deployment_created_is_destroyed_in_reverse_order(
     assert set(ResourceConsumer.objects.values_list("state", flat=True)) == {"withdrawn"}
 
 
+def test_the_roll_back_has_the_priority_of_the_deployment(shop: Place) -> None:
+    deployment = shop.deploy(WELL + FAILS, rollback=True, priority=7)
+
+    assert rollback_of(deployment).priority == 7
+
+
 def test_the_roll_back_has_a_plan_that_says_why(shop: Place) -> None:
     rollback = rollback_of(shop.deploy(WELL + FAILS, rollback=True))
 
