@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import hypothesis
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -46,6 +47,9 @@ def pytest_configure() -> None:
     os.environ.setdefault("CONDUCTOR_SANDBOX", "none")
     # Slow hashing protects real passwords; here it would only take a second per test.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    # How long an example takes depends on what else the machine does.
+    hypothesis.settings.register_profile("conductor", deadline=None)
+    hypothesis.settings.load_profile("conductor")
 
 
 def missing_tool(item: pytest.Item) -> str | None:
