@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from provisioning.drivers.base import DriverError
+from provisioning.drivers.fake import FakeDriver
 from provisioning.models import (
     AuditEvent,
     Deployment,
@@ -242,3 +245,24 @@ def test_revoking_the_use_in_one_environment_leaves_the_other(dev: Place, stagin
     assert lost.dependents == ("private/shop/web/db/database.default",)
     edges = ResourceDependency.objects.values_list("source__environment__name", flat=True)
     assert list(edges) == ["staging"]
+
+
+def test_what_another_environment_joined_meanwhile_is_not_rolled_back(
+    dev: Place, staging: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensure = FakeDriver.ensure
+
+    def joined_before(self: FakeDriver, resource: Any, run: Any) -> Any:
+        if resource.uid.endswith(".db"):
+            dev.submit(WIDE)  # the same application, workload and alias, in another environment
+            raise DriverError("no", permanent=True)
+        return ensure(self, resource, run)
+
+    monkeypatch.setattr(FakeDriver, "ensure", joined_before)
+    deployment = staging.deploy(USED, rollback=True)
+
+    cache = used_by(dev)
+    assert cache.environment == staging.environment
+    assert (deployment.status, cache.state) == ("failed", "active")
+    assert deployment.rollbacks.get().status == "succeeded"
+    assert live() == {("staging", "slot"): "active"}
