@@ -30,6 +30,12 @@ variable "resourceGroupId" {
   default     = null
 }
 
+variable "conductor_tags" {
+  description = "The tags that Conductor gives the resource."
+  type        = map(string)
+  default     = {}
+}
+
 locals {
   resource_group = coalesce(var.resourceGroupId, "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/default")
   key            = sha256(terraform_data.seed.output)
@@ -49,6 +55,7 @@ resource "terraform_data" "service" {
     id                      = "${local.resource_group}/providers/Microsoft.ApiManagement/service/${var.conductor_name}"
     tier                    = var.tier
     application_insights_id = var.applicationInsightsId
+    tags                    = var.conductor_tags
   }
 }
 

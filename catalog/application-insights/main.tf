@@ -24,6 +24,12 @@ variable "retentionDays" {
   }
 }
 
+variable "conductor_tags" {
+  description = "The tags that Conductor gives the resource."
+  type        = map(string)
+  default     = {}
+}
+
 # The secret of the simulated resource: made once, kept for the resource's life.
 resource "terraform_data" "seed" {
   input = uuid()
@@ -37,6 +43,7 @@ resource "terraform_data" "component" {
   input = {
     id             = "${var.resourceGroupId}/providers/Microsoft.Insights/components/${var.conductor_name}"
     retention_days = var.retentionDays
+    tags           = var.conductor_tags
   }
 }
 

@@ -31,6 +31,12 @@ variable "resourceGroupId" {
   default     = null
 }
 
+variable "conductor_tags" {
+  description = "The tags that Conductor gives the resource."
+  type        = map(string)
+  default     = {}
+}
+
 locals {
   resource_group = coalesce(var.resourceGroupId, "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/default")
   # A storage account's name has at most 24 letters and digits; the end of Conductor's is unique.
@@ -53,6 +59,7 @@ resource "terraform_data" "account" {
     id          = "${local.resource_group}/providers/Microsoft.Storage/storageAccounts/${local.account}"
     replication = var.replication
     tier        = var.tier
+    tags        = var.conductor_tags
   }
 }
 

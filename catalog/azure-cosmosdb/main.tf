@@ -37,6 +37,12 @@ variable "resourceGroupId" {
   default     = null
 }
 
+variable "conductor_tags" {
+  description = "The tags that Conductor gives the resource."
+  type        = map(string)
+  default     = {}
+}
+
 locals {
   resource_group = coalesce(var.resourceGroupId, "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/default")
   key            = base64sha512(terraform_data.seed.output)
@@ -58,6 +64,7 @@ resource "terraform_data" "account" {
     tier         = var.tier
     consistency  = var.consistency
     multi_region = var.enableMultiRegion
+    tags         = var.conductor_tags
   }
 }
 

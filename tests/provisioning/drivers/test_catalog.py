@@ -85,6 +85,14 @@ def test_what_simulates_a_cloud_says_so(name: str) -> None:
     assert "simulation" in _prepared(name).file.description
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("azure", "ap"))])
+def test_what_simulates_a_cloud_takes_the_environments_tags(name: str) -> None:
+    text = (CATALOG / name / "main.tf").read_text()
+
+    assert "conductor_tags" not in _prepared(name).params_schema["properties"]
+    assert "= var.conductor_tags" in text
+
+
 def test_a_volume_has_a_source(tmp_path: Path) -> None:
     assert _ensured("volume", tmp_path).outputs == {"source": "shop-db", "type": "volume"}
 
