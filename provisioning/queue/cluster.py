@@ -131,6 +131,7 @@ class _Claims:
     ) -> None:
         self._broker, self._pulse, self._leash, self._place = broker, pulse, leash, place
         self._paused = paused
+        self._asked_at = -math.inf
         self._worker_pid = 0
 
     def get(self) -> dict[str, Any] | str:
@@ -146,12 +147,19 @@ class _Claims:
                 task = self._open(row, payload)
                 if task is not None:
                     self._pulse.busy(self._place)
+                    self._asked_at = -math.inf
                     return task
         return _STOP
 
     def _is_paused(self) -> bool:
+        """Ask after each task and each second, not between a row's announcement and its claim."""
+        if time.monotonic() - self._asked_at < LOOK_AGAIN:
+            return False
         try:
-            return self._paused()
+            paused = self._paused()
+            if not paused:
+                self._asked_at = time.monotonic()
+            return paused
         except (db.Error, psycopg.Error, OSError):
             return False  # what claims a row then says that the database cannot be reached
 
