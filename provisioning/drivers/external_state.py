@@ -1,7 +1,7 @@
-"""What a driver whose tool keeps its state outside of Conductor may ask of its worker.
+"""What a driver may ask of its worker about a state that its tool, not Conductor, writes.
 
-The tool writes such a state itself, and seldom: what it says it does is noted meanwhile, so that what
-a killed tool made and could not write down can be told.
+What the tool says it does is noted meanwhile, so that what a killed one made and could not write down
+can be told. `open` and locks are for states that are kept outside of Conductor.
 """
 
 from __future__ import annotations

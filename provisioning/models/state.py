@@ -88,7 +88,7 @@ class StateLock(models.Model):
 
 
 class ToolEvent(models.Model):
-    """One thing that a tool with an external state said that it began or did, until that is settled.
+    """One thing that a tool said that it began or did, until that is compared with its state.
 
     It is what the tool's log says, so it is no proof.
     """

@@ -19,6 +19,7 @@ from provisioning.models.deployments import STARTED_STATUSES, UNFINISHED_STEP_ST
 from provisioning.queue import doorbell
 from provisioning.services import transitions
 from provisioning.services.deployments import cancel, end, finish
+from provisioning.services.state import events
 from provisioning.workers.heartbeat import is_alive
 from provisioning.workers.run import work_folder
 from provisioning.workers.tasks import is_anything_ready
@@ -128,6 +129,7 @@ def _is_over(step: Step) -> bool:
 def _end(step: Step, *, cancelled: bool) -> None:
     """End a step whose worker is gone: the last one of too many, or that of a stopped deployment."""
     try:
+        events.settle_lost(step)
         if cancelled:
             finish.cancel_step(step, "Its worker was lost, and its tool has stopped.")
         else:

@@ -8,16 +8,16 @@ kept at Conductor until it can be. Only the state itself decides anything.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from provisioning.drivers.base import DriverError, Run, StateLocation
-from provisioning.drivers.external_state import Event, Orphan, StateAccess
+from provisioning.drivers.external_state import StateAccess
 from provisioning.drivers.terraform.backends import HTTP, LOCAL, override
 from provisioning.drivers.terraform.commands import Commands
 from provisioning.drivers.terraform.installation import DATA_FOLDER
-from provisioning.drivers.terraform.journal import event_of, import_block
+from provisioning.drivers.terraform.journal import Journal
 from provisioning.drivers.terraform.keeper import Lock, located
 from provisioning.drivers.terraform.shipping import ERRORED_FILE, STATE_FILE, write_private
 from provisioning.drivers.terraform.state import State
@@ -27,8 +27,6 @@ OVERRIDE_FILE = "zzzz_conductor_override.tf.json"
 BACKEND_FOLDER = ".backend"
 RECOVERED_FILE = "recovered.tfstate"
 LOCK_WAIT = "15s"
-MOST_EVENTS = 100_000
-"""A tool that says more than that, of itself or by its module's programs, is not listened to any more."""
 
 
 class ExternalKeeper:
@@ -40,13 +38,16 @@ class ExternalKeeper:
         self._folder = commands.folder
         self._location = location
         self._access: StateAccess | None = None
-        self._heard: list[Event] = []
-        self._noted = 0
+        self._journal = Journal(run, shipped=False)
         self.current: State | None = None
-        self.suspects = False
         # A repeated try most likely meets a lock of its own.
         patient = run.attempt == 1 and not run.recovering
         commands.options = (f"-lock-timeout={LOCK_WAIT if patient else '0s'}",)
+
+    @property
+    def suspects(self) -> bool:
+        """Tell whether there may be things beside the state."""
+        return self._journal.suspects
 
     def location(self) -> StateLocation:
         """Return where the state is kept, with the version it has now."""
@@ -83,21 +84,16 @@ class ExternalKeeper:
         if rescued is not None:
             self._bring_in(rescued)
         self._check_lineage()
-        self._settle(self.current, killed=True)
+        self._journal.settle(self.current, killed=True)
         return self.current
 
     def hear(self, message: Mapping[str, Any]) -> None:
         """Take one message of the tool's log."""
-        event = event_of(message)
-        if event is not None and self._noted + len(self._heard) < MOST_EVENTS:
-            self._heard.append(event)
+        self._journal.hear(message)
 
     def tick(self) -> None:
         """Note what was heard since the last time."""
-        if self._heard:
-            self._run.external_state.note(self._heard, self._noted)
-            self._noted += len(self._heard)
-            self._heard = []
+        self._journal.note()
 
     def rescue(self, raw: bytes) -> None:
         """Keep a state that could not be written to its place until it can be."""
@@ -117,7 +113,7 @@ class ExternalKeeper:
         """Read the state that the ended tool wrote, and tell what may be beside it."""
         self._open()
         self.current = self._pull()
-        self._settle(self._rescued() or self.current, killed=killed)
+        self._journal.settle(self._rescued() or self.current, killed=killed)
 
     def free(self, lock: Lock) -> bool:
         """Release a lock that a dead run of this resource left; say whether it was one."""
@@ -188,17 +184,3 @@ class ExternalKeeper:
             "say with `manage.py state accept` that what is there now is right.",
             permanent=True,
         )
-
-    def _settle(self, state: State | None, *, killed: bool) -> None:
-        raw = state.raw if state is not None else None
-        orphans = self._run.external_state.settle(raw, killed=killed)
-        self.suspects = bool(orphans)
-        if orphans:
-            self._run.log(told(orphans), level="warning")
-
-
-def told(orphans: Sequence[Orphan]) -> str:
-    """Return a text that lists possible orphans with their import blocks."""
-    count = f"{len(orphans)} things" if len(orphans) > 1 else "One thing"
-    blocks = "".join(import_block(orphan) for orphan in orphans)
-    return f"{count} may exist that the state does not hold:\n{blocks}"

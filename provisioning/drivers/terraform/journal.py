@@ -1,8 +1,9 @@
 """Work out what a killed tool may have made that its state does not hold.
 
-Terraform writes an external state seldom while it applies. What it says in its log is kept beside, as
-events, and compared with the state when the tool has ended. The log is what the module's programs can
-write too, so what comes of it is shown to people and decides nothing.
+Terraform notes a thing in its state when it is made, and an external state seldom while it applies.
+What it says in its log is kept beside, as events, and compared with the state when the tool has ended.
+The log is what the module's programs can write too, so what comes of it is shown to people and decides
+nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from provisioning.drivers.base import Run
 from provisioning.drivers.external_state import Event, Orphan
 from provisioning.drivers.terraform.imports import Address, import_blocks
 from provisioning.drivers.terraform.state import State, quoted
@@ -19,6 +21,65 @@ STARTED, COMPLETED, FAILED = "apply_start", "apply_complete", "apply_errored"
 CREATE, DELETE = "create", "delete"
 LONGEST = 1000
 """Bytes; a longer address or id is none that could be imported."""
+MOST_EVENTS = 100_000
+"""A tool that says more than that, of itself or by its module's programs, is not listened to any more."""
+
+
+class Journal:
+    """Note what one run's tools say they make, and tell afterwards what may exist beside the state.
+
+    Where the state is stored while the tool runs, `shipped`, nothing need be noted of a tool that makes
+    one thing after the other at once: only what is being made while somebody looks could be lost.
+    """
+
+    def __init__(self, run: Run, *, shipped: bool) -> None:
+        self._run, self._shipped = run, shipped
+        self._heard: list[Event] = []
+        self._begun: set[str] = set()
+        self._noted = 0
+        self._is_settled = True
+        self.suspects = False
+
+    def resume(self) -> None:
+        """Begin with a tool whose first words another attempt may have noted."""
+        self._is_settled = False
+
+    def hear(self, message: Mapping[str, Any]) -> None:
+        """Take one message of the tool's log."""
+        event = event_of(message)
+        if event is None or self._noted + len(self._heard) >= MOST_EVENTS:
+            return
+        self._heard.append(event)
+        if event.event != STARTED:
+            self._begun.discard(event.address)
+        elif event.action == CREATE:
+            self._begun.add(event.address)
+
+    def note(self) -> None:
+        """Store what was heard since the last time, as far as that could be needed."""
+        if self._heard and (self._begun or self._noted or not self._shipped):
+            self._is_settled = False
+            self._run.external_state.note(self._heard, self._noted)
+            self._noted += len(self._heard)
+            self._heard = []
+
+    def settle(self, state: State | None, *, killed: bool) -> None:
+        """Compare what the ended tool said with its state; say what may exist that is not in it."""
+        if self._shipped and self._is_settled and not killed:
+            self._heard = []
+            return
+        orphans = self._run.external_state.settle(state.raw if state else None, killed=killed)
+        self._begun, self._noted, self._is_settled = set(), 0, True
+        self.suspects = bool(orphans)
+        if orphans:
+            self._run.log(told(orphans), level="warning")
+
+
+def told(orphans: Sequence[Orphan]) -> str:
+    """Return a text that lists possible orphans with their import blocks."""
+    count = f"{len(orphans)} things" if len(orphans) > 1 else "One thing"
+    blocks = "".join(import_block(orphan) for orphan in orphans)
+    return f"{count} may exist that the state does not hold:\n{blocks}"
 
 
 def import_block(orphan: Orphan) -> str:

@@ -42,7 +42,9 @@ class StateKeeper(Protocol):
     """
 
     current: State | None
-    suspects: bool
+
+    @property
+    def suspects(self) -> bool: ...
 
     def location(self) -> StateLocation:
         """Return where the state is kept, with the version it has now."""

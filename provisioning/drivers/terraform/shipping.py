@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from provisioning.drivers.base import DriverError, Run, StateLocation
+from provisioning.drivers.terraform.journal import Journal
 from provisioning.drivers.terraform.keeper import Lock, located
 from provisioning.drivers.terraform.state import State
 
@@ -29,14 +30,18 @@ STATE_FILES = (STATE_FILE, ERRORED_FILE, SHIPPED_FILE)
 class Shipper:
     """Store each new version of the state that the tool writes."""
 
-    suspects = False
-
     def __init__(self, run: Run, folder: Path, location: StateLocation) -> None:
         self._run = run
         self._folder = folder
         self._location = location
         self._seen: tuple[int, int, int] | None = None
+        self._journal = Journal(run, shipped=True)
         self.current: State | None = None
+
+    @property
+    def suspects(self) -> bool:
+        """Tell whether there may be things beside the state."""
+        return self._journal.suspects
 
     def location(self) -> StateLocation:
         """Return where the state is kept, with the version it has now."""
@@ -47,6 +52,10 @@ class Shipper:
 
     def resume(self) -> State | None:
         """Return the last state, leaving the folder as it is: a tool is at work there."""
+        self._journal.resume()
+        return self._stored()
+
+    def _stored(self) -> State | None:
         stored = self._run.load_state()
         self.current = State.read(stored)
         if stored is not None and self.current is None:
@@ -61,7 +70,7 @@ class Shipper:
 
         A newer state that an orphaned tool left in the folder wins, and is stored first.
         """
-        self.resume()
+        self._stored()
         stored = self.current.raw if self.current is not None else None
         for name in (STATE_FILE, ERRORED_FILE):
             self._take_left_behind(self._folder / name, stored)
@@ -71,10 +80,15 @@ class Shipper:
         if self.current is not None:
             write_private(target, self.current.raw)
             self._note(self.current.raw)
+        self._journal.settle(self.current, killed=True)
         return self.current
 
     def tick(self) -> None:
-        """Ship the state file if it changed since the last look; raise LeaseLostError if fenced out."""
+        """Ship the state if it changed, then note what is being made; raise LeaseLostError if fenced out."""
+        self._ship_changed()
+        self._journal.note()
+
+    def _ship_changed(self) -> None:
         path = self._folder / STATE_FILE
         try:
             status = path.stat()
@@ -87,14 +101,16 @@ class Shipper:
                 self._seen = seen
 
     def hear(self, message: Mapping[str, Any]) -> None:
-        """Do nothing: the state tells more than the log."""
+        """Take a message of the tool's log."""
+        self._journal.hear(message)
 
     def rescue(self, raw: bytes) -> None:
         """Ship a state that the tool could not write."""
         self.ship(raw)
 
     def conclude(self, *, killed: bool) -> None:
-        """Do nothing: what was collected is the state."""
+        """Tell what may exist beside the state, which is what was collected."""
+        self._journal.settle(self.current, killed=killed)
 
     def free(self, lock: Lock) -> bool:
         """Say that this state's lock is never left: the kernel holds it."""

@@ -1,4 +1,4 @@
-"""Keep what tools with an external state say they do, and what they may have left beside it."""
+"""Keep what tools say they do, and what they may have left beside their state."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from provisioning.drivers.external_state import Event, Orphan
 from provisioning.drivers.terraform.journal import settle
 from provisioning.drivers.terraform.state import State
 from provisioning.exceptions import ConductorError
-from provisioning.models import PossibleOrphan, Resource, ToolEvent
+from provisioning.models import PossibleOrphan, Resource, Step, ToolEvent
 from provisioning.services.audit import record
 from provisioning.services.resources.find import require_owner
-from provisioning.services.state.versions import hold_step
+from provisioning.services.state.versions import AT_CONDUCTOR, hold_step, newest_state
 
 _SHOWN = 20
 
@@ -56,37 +56,54 @@ def settle_events(*, step: int, attempt: int, state: bytes | None, killed: bool)
     What they said is settled then. Raises LeaseLostError.
     """
     with transaction.atomic():
-        row = hold_step(step, attempt)
-        noted = ToolEvent.objects.filter(resource_id=row.resource_id).order_by("pk")
-        suspected = PossibleOrphan.objects.filter(resource_id=row.resource_id)
-        events = [
-            Event(each.event, each.action, each.address, each.type, each.id_key, each.id_value)
-            for each in noted
-        ]
-        before = {_orphan(each): each.pk for each in suspected}
-        after = settle(events, before, State.read(state), killed=killed)
-        suspected.exclude(pk__in=[pk for orphan, pk in before.items() if orphan in after]).delete()
-        new = _sorted(after - before.keys())
-        PossibleOrphan.objects.bulk_create(
-            [
-                PossibleOrphan(
-                    resource_id=row.resource_id,
-                    step=row,
-                    address=orphan.address,
-                    type=orphan.type,
-                    id_key=orphan.id_key,
-                    id_value=orphan.id_value,
-                    remade=orphan.remade,
-                )
-                # Of what was begun at one address twice, what was made again since stays.
-                for orphan in sorted(new, key=lambda each: not each.remade)
-            ],
-            ignore_conflicts=True,
-        )
-        noted.delete()
-        if new:
-            _record(row.resource, None, "suspected", _listed(new))
-        return _sorted(after)
+        return _settle(hold_step(step, attempt), state, killed=killed)
+
+
+def settle_lost(step: Step) -> list[Orphan]:
+    """Tell what the tool of a step that is given up may have made beside the state.
+
+    Of a state that is kept elsewhere that waits for the next run, which reads it.
+    """
+    if step.resource.state_backend not in AT_CONDUCTOR:
+        return []
+    with transaction.atomic():
+        return _settle(step, newest_state(step.resource_id), killed=True)
+
+
+def _settle(step: Step, state: bytes | None, *, killed: bool) -> list[Orphan]:
+    noted = ToolEvent.objects.filter(resource_id=step.resource_id).order_by("pk")
+    suspected = PossibleOrphan.objects.filter(resource_id=step.resource_id)
+    events = [
+        Event(each.event, each.action, each.address, each.type, each.id_key, each.id_value)
+        for each in noted
+    ]
+    before = {_orphan(each): each.pk for each in suspected}
+    if not events and not before:
+        return []
+    after = settle(events, before, State.read(state), killed=killed)
+    suspected.exclude(pk__in=[pk for orphan, pk in before.items() if orphan in after]).delete()
+    new = _sorted(after - before.keys())
+    PossibleOrphan.objects.bulk_create(
+        [
+            PossibleOrphan(
+                resource_id=step.resource_id,
+                step=step,
+                address=orphan.address,
+                type=orphan.type,
+                id_key=orphan.id_key,
+                id_value=orphan.id_value,
+                remade=orphan.remade,
+            )
+            # Of what was begun at one address twice, what was made again since stays.
+            for orphan in sorted(new, key=lambda each: not each.remade)
+        ],
+        ignore_conflicts=True,
+    )
+    noted.delete()
+    known = {(each.address, each.id_value) for each in before}
+    if told := [each for each in new if (each.address, each.id_value) not in known]:
+        _record(step.resource, None, "suspected", _listed(told))
+    return _sorted(after)
 
 
 def list_orphans(*, resource: Resource) -> list[Orphan]:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from provisioning.drivers.external_state import Event, Orphan
 from provisioning.drivers.terraform.installation import tool_names
-from provisioning.drivers.terraform.journal import event_of, import_block, settle
+from provisioning.drivers.terraform.journal import Journal, event_of, import_block, settle
 from provisioning.drivers.terraform.state import State, quoted
+from tests.provisioning.drivers.runs import MemoryRun
 
 
 def begun(address: str, action: str = "create", id_: str = "") -> Event:
@@ -214,3 +215,53 @@ def test_terraform_reads_a_quoted_text_as_it_was(tmp_path: Path) -> None:
     state = State.read((tmp_path / "terraform.tfstate").read_bytes())
     assert state is not None
     assert state.values() == {f"o{number}": text for number, text in enumerate(texts)}
+
+
+def _said(kind: str, address: str, id_: str = "") -> dict[str, Any]:
+    resource = {"addr": address, "resource_type": "thing"}
+    named = {"id_key": "id", "id_value": id_} if id_ else {}
+    return {"type": kind, "hook": {"resource": resource, "action": "create", **named}}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> MemoryRun:
+    return MemoryRun(tmp_path)
+
+
+def test_of_a_shipped_state_what_is_made_at_once_is_not_noted(run: MemoryRun) -> None:
+    journal = Journal(run, shipped=True)
+    journal.hear(_said("apply_start", "thing.a"))
+    journal.hear(_said("apply_complete", "thing.a", "i-1"))
+    journal.note()
+    assert run.external_state.events == {}
+
+
+def test_of_a_shipped_state_what_is_being_made_is_noted_and_its_end_too(run: MemoryRun) -> None:
+    journal = Journal(run, shipped=True)
+    journal.hear(_said("apply_start", "thing.a"))
+    journal.note()
+    journal.hear(_said("apply_complete", "thing.a", "i-1"))
+    journal.note()
+    assert run.external_state.events == {0: begun("thing.a"), 1: done("thing.a", "i-1")}
+
+
+def test_what_a_killed_tool_was_making_is_suspected(run: MemoryRun) -> None:
+    journal = Journal(run, shipped=True)
+    journal.hear(_said("apply_start", "thing.a"))
+    journal.note()
+    journal.settle(holding(b="i-2"), killed=True)
+    assert (journal.suspects, run.external_state.orphans) == (True, {UNKNOWN})
+    assert run.text() == (
+        "One thing may exist that the state does not hold:\n"
+        "# thing.a: its making was begun, and its id was never heard.\n"
+    )
+
+
+def test_the_end_of_a_tool_that_was_followed_settles_what_another_attempt_noted(
+    run: MemoryRun,
+) -> None:
+    run.external_state.events = {0: begun("thing.a")}
+    journal = Journal(run, shipped=True)
+    journal.resume()
+    journal.settle(holding(a="i-1"), killed=False)
+    assert (run.external_state.events, journal.suspects) == ({}, False)

@@ -9,7 +9,7 @@ import pytest
 from django.db.models.functions import Now
 
 from provisioning.drivers.supervision import Outcome, Tool
-from provisioning.models import AuditEvent, Deployment, Step, Worker
+from provisioning.models import AuditEvent, Deployment, PossibleOrphan, Step, ToolEvent, Worker
 from provisioning.queue import doorbell
 from provisioning.services.deployments import cancel_deployment, end
 from provisioning.services.people import system_user
@@ -153,6 +153,25 @@ def test_a_step_that_was_lost_too_often_fails_and_blocks(place: Place) -> None:
     )
     assert Deployment.objects.get().status == "failed"
     assert place.states() == {DB: "failed"}
+
+
+def test_what_the_tool_of_a_step_given_up_was_making_is_told(place: Place) -> None:
+    step = lost(place, losses=MOST_LOSSES - 1)
+    ToolEvent.objects.create(
+        resource=step.resource,
+        step=step,
+        attempt=1,
+        sequence=0,
+        event="apply_start",
+        action="create",
+        address="thing.a",
+        type="thing",
+    )
+
+    sweep()
+
+    assert [each.address for each in PossibleOrphan.objects.all()] == ["thing.a"]
+    assert not ToolEvent.objects.exists()
 
 
 def test_a_step_that_is_given_up_fails_once_its_tool_has_stopped(place: Place) -> None:
