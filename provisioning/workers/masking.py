@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
+import ahocorasick
+
 from provisioning.drivers.supervision import printable
 from provisioning.services.outputs import MASK
 
@@ -40,6 +42,7 @@ class Mask:
     def __init__(self) -> None:
         self._secrets: set[str] = set()
         self._forms: dict[str, set[_Form]] = {}
+        self._anchors: ahocorasick.Automaton | None = None
         self.longest = 0
 
     def add(self, value: Any) -> None:
@@ -48,6 +51,7 @@ class Mask:
             self._secrets.add(secret)
             for form in _forms(secret):
                 self._forms.setdefault(form.anchor, set()).add(form)
+                self._anchors = None
                 self.longest = max(self.longest, form.longest)
 
     @property
@@ -89,7 +93,7 @@ class Mask:
         Most texts hold no secret: only where the part of a form that is always the same is found,
         which is fast, is it looked at more closely.
         """
-        close = (form for anchor, forms in self._forms.items() if anchor in text for form in forms)
+        close = {form for anchor in self._anchors_in(text) for form in self._forms[anchor]}
         found = sorted(span for form in close for span in form.spans(text))
         joined: list[tuple[int, int]] = []
         for start, end in found:
@@ -98,6 +102,18 @@ class Mask:
             else:
                 joined.append((start, end))
         return joined
+
+    def _anchors_in(self, text: str) -> set[str]:
+        """Find all of them in one pass, however many there are (Aho and Corasick, 1975)."""
+        anywhere = {""} & self._forms.keys()
+        if len(anywhere) == len(self._forms):  # an automaton of nothing cannot be searched with
+            return anywhere
+        if self._anchors is None:
+            self._anchors = ahocorasick.Automaton()
+            for anchor in self._forms:
+                self._anchors.add_word(anchor, anchor)
+            self._anchors.make_automaton()
+        return anywhere | {anchor for _, anchor in self._anchors.iter(text)}
 
 
 @dataclass(frozen=True)
