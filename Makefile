@@ -61,7 +61,7 @@ check: lint types test  ## Do all of lint, types and test
 bench: migrate  ## Measure planning, dispatch and Terraform against a plain script
 	@$(RUN) -m benchmarks
 
-faults: install  ## Kill workers at random moments, twenty rounds
+faults: install  ## Kill workers, tools and servers at random moments, for an hour or two
 	@$(RUN) -m pytest -m faults $(FILES)
 
 format: install  ## Put code and templates into shape

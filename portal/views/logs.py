@@ -14,7 +14,8 @@ from django.views.decorators.vary import vary_on_headers
 from portal.log_file import log_file
 from portal.views.access import PageRequest, signed_in
 from provisioning.models import Deployment, Step
-from provisioning.models.deployments import TERMINAL_STATUSES, UNFINISHED_STEP_STATUSES
+from provisioning.models.deployments import TERMINAL_STATUSES
+from provisioning.models.steps import UNFINISHED_STEP_STATUSES
 from provisioning.services.logs.reading import read_tail
 
 CHUNKS_SHOWN = 200

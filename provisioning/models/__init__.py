@@ -12,15 +12,12 @@ from provisioning.models.catalog import (
     VersionState,
 )
 from provisioning.models.credentials import Credential
+from provisioning.models.dependencies import DependencyKind, ResourceDependency
 from provisioning.models.deployments import (
     Deployment,
     DeploymentKind,
     DeploymentStatus,
-    LogChunk,
     Scope,
-    Step,
-    StepAction,
-    StepStatus,
 )
 from provisioning.models.figures import Figure
 from provisioning.models.maintenance import MaintenanceMode
@@ -40,14 +37,13 @@ from provisioning.models.resources import (
     ConsumerMode,
     ConsumerState,
     DeletionPolicy,
-    DependencyKind,
     Resource,
     ResourceConsumer,
-    ResourceDependency,
     ResourceState,
     SharingPolicy,
 )
 from provisioning.models.state import PossibleOrphan, StateLock, StateVersion, ToolEvent
+from provisioning.models.steps import LogChunk, Step, StepAction, StepStatus
 from provisioning.models.workers import Worker
 
 __all__ = [

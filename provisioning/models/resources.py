@@ -1,4 +1,4 @@
-"""What exists: resources, who consumes them, what they give and what they need."""
+"""What exists: resources, and who consumes them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Self
 
 from django.contrib.auth.models import User
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 
 from provisioning.models.catalog import ResourceTemplateVersion
 from provisioning.models.organisation import Application, Environment, Team, Workload
@@ -82,16 +82,6 @@ class ConsumerState(models.TextChoices):
     """The resource was destroyed under it by force."""
     WITHDRAWN = "withdrawn", "Withdrawn"
     """The deployment that asked ended before it came to it."""
-
-
-class DependencyKind(models.TextChoices):
-    """Why a resource needs another."""
-
-    STRONG = "strong", "Strong"
-    """Declared with `dependsOn`."""
-    WEAK = "weak", "Weak"
-    OUTPUT = "output", "Output"
-    """Its params use the other's outputs."""
 
 
 class ResourceQuerySet(models.QuerySet["Resource"]):
@@ -355,35 +345,3 @@ class ResourceConsumer(models.Model):
             return name
         environment = self.workload.environment
         return f"{environment.organisation.name}/{environment.name}/{name}"
-
-
-class ResourceDependency(models.Model):
-    """An edge of the resource graph: `source` needs `target`."""
-
-    source = models.ForeignKey(Resource, models.CASCADE, related_name="dependencies")
-    target = models.ForeignKey(Resource, models.PROTECT, related_name="dependents")
-    kind = models.CharField(
-        max_length=10, choices=DependencyKind.choices, default=DependencyKind.OUTPUT
-    )
-    crosses = models.BooleanField(
-        default=False,
-        editable=False,
-        help_text="The two are in different environments; the database says so.",
-    )
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["source", "target"], name="dependency_unique"),
-            models.CheckConstraint(condition=~Q(source=F("target")), name="dependency_not_self"),
-            models.CheckConstraint(
-                condition=Q(kind__in=DependencyKind.values), name="dependency_kind_valid"
-            ),
-        ]
-        indexes = [
-            models.Index(
-                fields=["target"], condition=Q(crosses=True), name="dependency_crossing_idx"
-            )
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.source_id} needs {self.target_id}"

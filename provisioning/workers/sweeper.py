@@ -15,7 +15,8 @@ from provisioning.drivers.base import LeaseLostError
 from provisioning.drivers.supervision import GRACE_SECONDS, Tool
 from provisioning.drivers.supervisor import LEASE_LOST
 from provisioning.models import Deployment, DeploymentStatus, Step, StepStatus
-from provisioning.models.deployments import STARTED_STATUSES, UNFINISHED_STEP_STATUSES
+from provisioning.models.deployments import STARTED_STATUSES
+from provisioning.models.steps import UNFINISHED_STEP_STATUSES
 from provisioning.queue import doorbell
 from provisioning.services import transitions
 from provisioning.services.deployments import cancel, end, finish

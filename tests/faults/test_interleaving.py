@@ -20,7 +20,8 @@ from provisioning.models import (
     ResourceDependency,
     Step,
 )
-from provisioning.models.deployments import TERMINAL_STATUSES, UNFINISHED_STEP_STATUSES
+from provisioning.models.deployments import TERMINAL_STATUSES
+from provisioning.models.steps import UNFINISHED_STEP_STATUSES
 from provisioning.services.outputs import not_taken_back
 from provisioning.workers import runner
 from provisioning.workers.tasks import work

@@ -12,7 +12,8 @@ from provisioning.models import (
     Step,
     StepAction,
 )
-from provisioning.models.deployments import STARTED_STATUSES, UNFINISHED_STEP_STATUSES
+from provisioning.models.deployments import STARTED_STATUSES
+from provisioning.models.steps import UNFINISHED_STEP_STATUSES
 from provisioning.planning.addresses import environment_of, spoken
 from provisioning.snapshot.view import View
 

@@ -19,7 +19,8 @@ from provisioning.models import (
     Step,
     StepStatus,
 )
-from provisioning.models.deployments import STARTED_STATUSES, UNFINISHED_STEP_STATUSES
+from provisioning.models.deployments import STARTED_STATUSES
+from provisioning.models.steps import UNFINISHED_STEP_STATUSES
 from provisioning.services import transitions
 from provisioning.services.deployments.finish import (
     AT_WORK,

@@ -26,8 +26,8 @@ from provisioning.models import (
     Step,
     StepStatus,
 )
-from provisioning.models.deployments import BUSY_STEP_STATUSES
 from provisioning.models.resources import LIVE_RESOURCE_STATES
+from provisioning.models.steps import BUSY_STEP_STATUSES
 from provisioning.queue import doorbell
 from provisioning.queue.schedules import REGULAR, TEND_POOLS
 from provisioning.services import transitions

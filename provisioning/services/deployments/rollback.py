@@ -20,8 +20,8 @@ from provisioning.models import (
     ResourceState,
     Step,
 )
-from provisioning.models.deployments import UNFINISHED_STEP_STATUSES
 from provisioning.models.resources import LIVE_RESOURCE_STATES
+from provisioning.models.steps import UNFINISHED_STEP_STATUSES
 from provisioning.planning.maintenance import unneeded
 from provisioning.planning.plan import Action
 from provisioning.services import transitions

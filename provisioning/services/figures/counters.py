@@ -16,8 +16,9 @@ from django.db import connection, transaction
 
 from provisioning.models import Figure
 from provisioning.models.audit import DATABASE_LOST
-from provisioning.models.deployments import TERMINAL_STATUSES, UNFINISHED_STEP_STATUSES
+from provisioning.models.deployments import TERMINAL_STATUSES
 from provisioning.models.figures import COUNTED_THROUGH
+from provisioning.models.steps import UNFINISHED_STEP_STATUSES
 
 BUCKETS = [0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0]
 """Upper bounds, in seconds, of the classes in which durations are counted."""

@@ -14,10 +14,7 @@ from django.utils import timezone
 
 from provisioning.models import AuditEvent, Deployment, Environment, Step, StepStatus, Worker
 from provisioning.models.audit import DATABASE_LOST
-from provisioning.models.deployments import (
-    NOT_STARTED_STATUSES,
-    STARTED_STATUSES,
-)
+from provisioning.models.deployments import NOT_STARTED_STATUSES, STARTED_STATUSES
 
 SILENCE = timedelta(seconds=30)
 """A worker that has not ended and has not been heard for so long is dead."""

@@ -11,7 +11,8 @@ from django.db import connection
 from django.db.models import QuerySet
 
 from provisioning.models import Deployment, LogChunk, Step
-from provisioning.models.deployments import TERMINAL_STATUSES, UNFINISHED_STEP_STATUSES
+from provisioning.models.deployments import TERMINAL_STATUSES
+from provisioning.models.steps import UNFINISHED_STEP_STATUSES
 from provisioning.services.logs.announcing import News
 from provisioning.services.logs.cursor import Cursor, Place
 

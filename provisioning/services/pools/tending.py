@@ -39,8 +39,8 @@ from provisioning.models import (
     Step,
     StepAction,
 )
-from provisioning.models.deployments import UNFINISHED_STEP_STATUSES
 from provisioning.models.resources import OF_A_POOL
+from provisioning.models.steps import UNFINISHED_STEP_STATUSES
 from provisioning.services import transitions
 from provisioning.services.deployments.priority import LOW
 from provisioning.services.deployments.requests import Request

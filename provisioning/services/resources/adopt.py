@@ -27,8 +27,8 @@ from provisioning.models import (
     Team,
     VersionState,
 )
-from provisioning.models.deployments import UNFINISHED_STEP_STATUSES
 from provisioning.models.resources import LIVE_RESOURCE_STATES
+from provisioning.models.steps import UNFINISHED_STEP_STATUSES
 from provisioning.planning.desired import spec_digest
 from provisioning.planning.maintenance import HeldResourceError, consumer_names, short_name
 from provisioning.planning.naming import resource_name

@@ -25,8 +25,8 @@ from provisioning.models import (
     StepAction,
     StepStatus,
 )
-from provisioning.models.deployments import UNFINISHED_STEP_STATUSES
 from provisioning.models.resources import LIVE_RESOURCE_STATES
+from provisioning.models.steps import UNFINISHED_STEP_STATUSES
 from provisioning.planning.plan import Plan
 from provisioning.services.locks import lock_environment
 

@@ -23,7 +23,7 @@ from provisioning.models import (
     ResourceTemplateVersion,
     Team,
 )
-from provisioning.models.deployments import UNFINISHED_STEP_STATUSES
+from provisioning.models.steps import UNFINISHED_STEP_STATUSES
 from provisioning.planning.context import unowned_context
 from provisioning.planning.maintenance import consumer_name, short_name
 from provisioning.planning.settling import params_with_defaults

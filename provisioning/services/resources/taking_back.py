@@ -25,7 +25,7 @@ from provisioning.models import (
     Step,
     StepStatus,
 )
-from provisioning.models.deployments import UNFINISHED_STEP_STATUSES
+from provisioning.models.steps import UNFINISHED_STEP_STATUSES
 from provisioning.services import transitions
 from provisioning.services.deployments.requests import Request
 from provisioning.services.deployments.start import start, store_plan

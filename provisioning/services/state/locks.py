@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 
 from provisioning.drivers.supervisor import LEASE_GRACE_SECONDS
 from provisioning.models import StateLock, StepStatus
-from provisioning.models.deployments import UNFINISHED_STEP_STATUSES
+from provisioning.models.steps import UNFINISHED_STEP_STATUSES
 
 PERSON_HOLDS = timedelta(hours=1)
 _GRACE = timedelta(seconds=LEASE_GRACE_SECONDS + 5)

@@ -22,7 +22,7 @@ from provisioning.drivers.terraform.state import State
 from provisioning.encryption import mac
 from provisioning.exceptions import ConductorError
 from provisioning.models import Resource, ResourceState, StateLock, StateVersion, Step
-from provisioning.models.deployments import UNFINISHED_STEP_STATUSES
+from provisioning.models.steps import UNFINISHED_STEP_STATUSES
 from provisioning.planning.maintenance import short_name
 from provisioning.services.audit import record
 from provisioning.services.resources.find import UnknownResourceError, require_owner

@@ -17,7 +17,7 @@ from provisioning.drivers.terraform.state import State
 from provisioning.encryption import decrypt_bytes, encrypt_bytes, mac_bytes
 from provisioning.exceptions import ConductorError
 from provisioning.models import Resource, ResourceState, StateVersion, Step, StepStatus
-from provisioning.models.deployments import UNFINISHED_STEP_STATUSES
+from provisioning.models.steps import UNFINISHED_STEP_STATUSES
 from provisioning.planning.maintenance import short_name
 from provisioning.services.audit import record
 from provisioning.services.locks import lock_environment
