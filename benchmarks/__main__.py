@@ -120,6 +120,15 @@ def throughput() -> None:
     print(f"sandbox: {found.sandbox}")
 
 
+def recovery() -> None:
+    """Print how soon what died is noticed, told and begun again."""
+    from benchmarks.recovery import measure
+
+    print("After a death or a cancel, seconds (most of so many; goal)")
+    for found in measure():
+        print(f"{found.what:55}{found.seconds:6.2f}   ({found.samples}; {found.goal:.0f})")
+
+
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "planner": planner,
     "merging": merging,
@@ -130,6 +139,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "claim": claim,
     "terraform": terraform,
     "throughput": throughput,
+    "recovery": recovery,
 }
 
 
