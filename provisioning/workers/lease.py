@@ -53,7 +53,8 @@ class Lease:
         self._valid_until = time.monotonic() + self._seconds
         self._file = work_folder(step) / LEASE_FILE
         self._taken = False
-        self._told: str | None = None
+        stopping = step.deployment.status == DeploymentStatus.CANCELLING
+        self._told = REASONS[step.deployment.ends_as] if stopping else None
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"lease-{step.pk}", daemon=True)
 

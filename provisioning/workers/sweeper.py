@@ -89,7 +89,8 @@ def _free(pk: int) -> None:
             logger.warning("Step %s: %s", step.pk, reason)
             step.refresh_from_db(fields=["lease_until"])
         cancelled = step.deployment.status == DeploymentStatus.CANCELLING
-        if not cancelled and step.losses < MOST_LOSSES and _may_go_on(step):
+        goes_on = _has_left_a_tool(step) if cancelled else _may_go_on(step)
+        if goes_on and step.losses < MOST_LOSSES:
             transitions.move(step, StepStatus.PENDING, reason="Another attempt is made.")
             return
     reason = "cancelled" if cancelled else LEASE_LOST
@@ -106,6 +107,11 @@ def _is_lost(step: Step) -> bool:
 
 def _may_go_on(step: Step) -> bool:
     return _is_of_here(step) or _is_over(step)
+
+
+def _has_left_a_tool(step: Step) -> bool:
+    """Tell whether another attempt on this host would hear a tool to its end and keep its state."""
+    return _is_of_here(step) and Tool.left_in(work_folder(step)) is not None
 
 
 def _has_stopped(step: Step, reason: str) -> bool:

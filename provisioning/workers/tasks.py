@@ -71,7 +71,8 @@ closed_template AS MATERIALIZED (
 """Which steps' tools may run, and where nothing may begin: in maintenance, or at a limit.
 
 A step that was lost stays with its host for a while: only there its tool may still run. It keeps its
-place, and is taken first and also where nothing new may begin, lest its tool has to be stopped.
+place, and is taken first and also where nothing new may begin, lest its tool has to be stopped; and of a
+deployment that is being cancelled, so that what its tool leaves is kept.
 """
 
 _OPEN = "NOT EXISTS (SELECT 1 FROM provisioning_maintenancemode WHERE environment_id IS NULL)"
@@ -83,7 +84,7 @@ LEFT JOIN lost ON lost.id = step.id
 WHERE step.deployment_id = candidate.id AND step.queue = %(queue)s AND step.status = 'pending'
   AND (lost.id IS NULL OR lost.host IS NULL OR lost.host = %(host)s)
   AND (lost.id IS NOT NULL OR (
-      {_OPEN}
+      candidate.status = 'running' AND {_OPEN}
       AND NOT EXISTS (SELECT 1 FROM closed_environment WHERE id = resource.environment_id)
       AND NOT EXISTS (SELECT 1 FROM closed_template WHERE id = version.template_id)))
   AND NOT EXISTS (
@@ -111,11 +112,12 @@ team_served AS MATERIALIZED (
 )
 SELECT ready.id
 FROM (
-    SELECT deployment.id FROM {_ASKED}
+    SELECT deployment.id, deployment.status FROM {_ASKED}
     LEFT JOIN team_held ON team_held.team_id = {_TEAM}
     LEFT JOIN team_served ON team_served.team_id = {_TEAM}
-    WHERE deployment.status = 'running'
-      AND ({_OPEN} OR deployment.id IN (SELECT deployment_id FROM lost))
+    WHERE (deployment.status = 'running' AND {_OPEN}
+           OR deployment.status IN ('running', 'cancelling')
+              AND deployment.id IN (SELECT deployment_id FROM lost))
       AND NOT EXISTS (SELECT 1 FROM provisioning_worker WHERE id = %(worker)s AND draining)
     ORDER BY deployment.id IN (SELECT deployment_id FROM lost WHERE host = %(host)s) DESC,
              deployment.priority DESC, COALESCE(team_held.steps, 0),
@@ -133,8 +135,9 @@ _ANY_SQL = f"""
 WITH {_HELD}
 SELECT EXISTS (
     SELECT 1 FROM (
-        SELECT id FROM provisioning_deployment
-        WHERE status = 'running' AND ({_OPEN} OR id IN (SELECT deployment_id FROM lost))
+        SELECT id, status FROM provisioning_deployment
+        WHERE status = 'running' AND {_OPEN}
+           OR status IN ('running', 'cancelling') AND id IN (SELECT deployment_id FROM lost)
         OFFSET 0
     ) candidate
     CROSS JOIN LATERAL (SELECT 1 {_READY} LIMIT 1) ready

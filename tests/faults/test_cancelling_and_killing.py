@@ -72,11 +72,13 @@ def one_round(
     wait_for_the_end(deployment, f"round {number}: {told}; {workers[-1].said()}")
     assert deployment.status in ("cancelled", "succeeded"), told
     assert ends(deployment) == {deployment.status: 1}, told
+    whole = not {"killed a tool", "killed everything"} & {*told}
     if deployment.status == "cancelled":
+        if whole:
+            check_kept(folder, number, f"round {number}: {told}")
         retry = retry_deployment(deployment=deployment, actor=system_user())
         wait_for_the_end(retry, f"round {number}: {told}, retried; {workers[-1].said()}")
         assert retry.status == "succeeded", f"{told}: {retry.status_reason}"
-    whole = not {"killed a tool", "killed everything"} & {*told}
     made = Resource.objects.filter(created_by__name=f"app-{number}").exclude(state="deleted")
     for resource in made:
         ledger = folder / resource.uid.rsplit(".", 1)[-1]
@@ -87,6 +89,16 @@ def one_round(
 def works_in(process: psutil.Process, folder: Path) -> bool:
     """Tell whether a process is one of those that the modules start."""
     return any(f"{folder}/" in word for word in process.info["cmdline"] or ())
+
+
+def check_kept(folder: Path, number: int, told: str) -> None:
+    """Hold what the modules noted against the states stored when the cancelled deployment ended."""
+    for resource in Resource.objects.filter(created_by__name=f"app-{number}"):
+        ledger = folder / resource.uid.rsplit(".", 1)[-1]
+        made = set(ledger.read_text().split()) if ledger.exists() else set()
+        newest = StateVersion.objects.filter(resource=resource).order_by("number").last()
+        stored = decrypt_bytes(bytes(newest.data)).decode() if newest is not None else ""
+        assert [id_ for id_ in made if id_ not in stored] == [], f"{told}: {resource.key}"
 
 
 def check(resource: Resource, ledger: Path, told: str, *, whole: bool) -> None:

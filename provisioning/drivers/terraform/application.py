@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from provisioning.drivers.base import DriverError, DriverInput, Run
+from provisioning.drivers.base import DriverError, DriverInput, Run, StoppedError
 from provisioning.drivers.supervision import Outcome, Tool, ToolLostError, follow
 from provisioning.drivers.terraform.backends import MANAGED, is_external, locate
 from provisioning.drivers.terraform.commands import VALUES_FILE, Commands
@@ -59,6 +59,7 @@ class Application:
         self._mask_params()
         if not self._finish_left() or self._to_import():
             self._restore()
+            self._stop_if_told()
             self._prepare()
             self._bring_about()
         state = self.keeper.current
@@ -74,6 +75,7 @@ class Application:
         self._mask_params()
         if not self._finish_left():
             state = self._restore()
+            self._stop_if_told()
             if state is None or not state.instances:
                 self.run.log("The state holds no resources: there is nothing to destroy.\n")
             else:
@@ -110,6 +112,12 @@ class Application:
         state = self._past_left_lock(self.keeper.restore)
         self._mask_outputs()
         return state
+
+    def _stop_if_told(self) -> None:
+        """Begin nothing for a deployment that is being stopped; what was left is stored by now."""
+        if reason := self.run.should_stop():
+            self.commands.clean()
+            raise StoppedError(f"{self.commands.tool.name} was not begun again.", reason)
 
     def _prepare(self) -> None:
         """Lay the module and its values into the folder, once."""

@@ -325,6 +325,26 @@ def test_a_cancel_stops_the_apply_and_keeps_what_was_made(
     assert set(made) <= set(_items(run.states[-1]))
 
 
+def test_what_was_left_before_a_cancel_is_stored_and_nothing_is_begun(
+    module: Any, run: MemoryRun
+) -> None:
+    resource = module(SIMPLE, size="small")
+    DRIVER.ensure(resource, run)
+    left = json.loads(run.states[-1]) | {"serial": 90}
+    run.states.pop()
+    run.work_folder.mkdir(parents=True, exist_ok=True)
+    (run.work_folder / "terraform.tfstate").write_text(json.dumps(left))
+    run.attempt, run.told = 2, "cancelled"
+    logged = len(run.logged)
+    with pytest.raises(StoppedError, match="was not begun again"):
+        DRIVER.ensure(resource, run)
+    assert [json.loads(state)["serial"] for state in run.states] == [90]
+    assert [text for _, _, text in run.logged[logged:]] == [
+        "A state of serial 90 left by an earlier attempt is used.\n"
+    ]
+    assert not run.work_folder.exists()
+
+
 def test_the_deadline_stops_the_apply(module: Any, run: MemoryRun, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
     resource = module(ITEMS, ledger=str(ledger), items=40, seconds=0.1)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import signal
 import socket
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from provisioning.models import AuditEvent, Deployment, PossibleOrphan, Step, To
 from provisioning.queue import doorbell
 from provisioning.services.deployments import cancel_deployment, end
 from provisioning.services.people import system_user
+from provisioning.workers.lease import Lease
 from provisioning.workers.run import work_folder
 from provisioning.workers.runner import run_step
 from provisioning.workers.sweeper import MOST_LOSSES, sweep
@@ -192,25 +194,55 @@ def test_a_step_that_is_given_up_fails_once_its_tool_has_stopped(place: Place) -
     assert tool.outcome() == Outcome(-signal.SIGINT, "lease lost")
 
 
-def test_a_cancelled_step_of_a_lost_worker_ends_once_its_tool_has_stopped(place: Place) -> None:
+def test_a_cancelled_step_of_a_lost_worker_without_a_tool_ends(place: Place) -> None:
+    step = lost(place)
+    deployment = cancel_deployment(deployment=step.deployment, actor=system_user())
+
+    sweep()
+
+    deployment.refresh_from_db()
+    assert (Step.objects.get(pk=step.pk).status, deployment.status) == ("cancelled", "cancelled")
+
+
+@pytest.fixture
+def cancelled(place: Place) -> Iterator[Step]:
+    """Return a lost step of a cancelled deployment, whose tool runs on this host."""
     step = lost(place)
     folder = work_folder(step)
     folder.mkdir(parents=True)
     tool = Tool.start(
         ["/bin/sleep", "60"], run=MemoryRun(folder), folder=folder, environment={"PATH": "/bin"}
     )
-    deployment = cancel_deployment(deployment=step.deployment, actor=system_user())
+    cancel_deployment(deployment=step.deployment, actor=system_user())
+    sweep()
+    yield step
+    tool.end(MemoryRun(folder), patience=0)
+
+
+def test_another_attempt_hears_out_the_tool_of_a_cancelled_deployment(cancelled: Step) -> None:
+    assert Step.objects.get(pk=cancelled.pk).status == "pending"
+
+    claimed = claim("default")
+
+    assert claimed is not None
+    assert (claimed.pk, claimed.attempt) == (cancelled.pk, cancelled.attempt + 1)
+    with Lease(claimed) as lease:
+        assert lease.told() == "cancelled"
+
+
+def test_nothing_else_of_a_cancelled_deployment_is_taken(cancelled: Step) -> None:
+    Step.objects.filter(pk=cancelled.pk).update(losses=0, lease_until=None)
+
+    assert claim("default") is None
+
+
+def test_a_cancelled_step_that_nobody_takes_ends_when_its_tool_must_have(cancelled: Step) -> None:
+    Step.objects.filter(pk=cancelled.pk).update(lease_until=Now() - timedelta(seconds=1))
 
     sweep()
-    assert Step.objects.get(pk=step.pk).status == "recovering"
-    assert deployment.status == "cancelling"
 
-    while not tool.wait(0.1):
-        pass
-    sweep()
-    deployment.refresh_from_db()
-    assert (Step.objects.get(pk=step.pk).status, deployment.status) == ("cancelled", "cancelled")
-    assert tool.outcome() == Outcome(-signal.SIGINT, "cancelled")
+    step = Step.objects.select_related("deployment").get(pk=cancelled.pk)
+    assert (step.status, step.deployment.status) == ("cancelled", "cancelled")
 
 
 def test_a_deployment_that_nobody_ended_is_ended(
