@@ -7,18 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from provisioning.graph.build import order
-from provisioning.planning.criteria import json_text
 from provisioning.planning.desired import Desired, as_it_is
 from provisioning.planning.facts import ConsumerFacts, ResourceFacts, Snapshot
 from provisioning.planning.lifecycle import (
     deletion_policy,
     destroyed_after,
     edges_after,
-    why_kept,
 )
 from provisioning.planning.plan import (
     Action,
-    Change,
     Plan,
     PlannedBinding,
     PlannedConsumer,
@@ -27,11 +24,11 @@ from provisioning.planning.plan import (
     PlannedTemplate,
 )
 from provisioning.planning.questions import questions_of
+from provisioning.planning.reasons import changes_of, reason_of
 from provisioning.planning.requirements import Requirement
 from provisioning.planning.slots import Found, slot_after
 from provisioning.planning.steps import dependency_closure, output_dependents, planned_steps
 from provisioning.planning.users import NO_CHANGE, UserChange, new_takers, user_changes
-from provisioning.score.workload import Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +250,18 @@ class Assembly:
         each = each or as_it_is(self.snapshot.resources[key], depends_on)
         present = each.present
         action = actions[key]
-        changes = _changes(each) if action is Action.UPDATE else ()
+        changes = changes_of(each) if action is Action.UPDATE else ()
+        reason = reason_of(
+            each,
+            action,
+            consumers=consumers,
+            changes=changes,
+            after=self._updated(each, actions, users) if action is Action.RECHECK else (),
+            why_destroyed=self.why_condemned
+            if key in self.condemned
+            else "nothing uses it any more",
+            dependencies=self.snapshot.dependencies,
+        )
         return PlannedResource(
             key=key,
             uid=each.uid,
@@ -261,7 +269,7 @@ class Assembly:
             type=each.type,
             class_=each.class_,
             action=action,
-            reason=self._reason(each, action, actions, consumers, changes, users),
+            reason=reason,
             template=PlannedTemplate(
                 each.version.id,
                 each.version.template,
@@ -286,86 +294,18 @@ class Assembly:
             leaving=users.get(key, NO_CHANGE).leaving,
         )
 
-    def _reason(
-        self,
-        each: Desired,
-        action: Action,
-        actions: Mapping[str, Action],
-        consumers: Sequence[PlannedConsumer],
-        changes: Sequence[Change],
-        users: Mapping[str, UserChange],
-    ) -> str:
-        present = each.present
-        if action is Action.CREATE:
-            if each.key.startswith("slot/"):
-                return "no resource that can be found by criteria fits"
-            if each.key.startswith("pool/"):
-                pool = each.key.split("/")[1]
-                if not consumers:
-                    return f"it is kept ready in the pool {pool}"
-                return f"the pool {pool} has no member ready"
-            return "nothing in the environment has this key yet"
-        if action is Action.UPDATE:
-            return f"changes {', '.join(change.param for change in changes)}"
-        if action is Action.RECHECK:
-            updated = sorted(
-                key
-                for key in each.depends_on
-                if actions.get(key) in _MAY_CHANGE or each.key in users.get(key, NO_CHANGE).joining
-            )
-            return f"may update after {', '.join(updated)}"
-        if action is Action.DESTROY:
-            return self.why_condemned if each.key in self.condemned else "nothing uses it any more"
-        assert present is not None  # noqa: S101 - all other actions are about existing resources
-        if action is Action.RELEASE:
-            names = [f"{one.application}/{one.workload}" for one in consumers]
-            return why_kept(present, names, self.snapshot.dependencies)
-        if present.trouble:
-            whose = f"owned by {present.owner_team}"
-            return f"is failed, {whose}: {present.trouble}; it will be brought about again"
-        if present.importing:
-            return f"takes in what exists: {', '.join(present.importing)}"
-        if not present.clean:
-            return "is not finished yet and will be brought about"
-        if action is Action.REUSE:
-            if present.pool:
-                return f"a ready member of the pool {present.pool}"
-            made = f"made by application {present.created_by}" if present.created_by else "adopted"
-            return f"{made}, and there is no difference"
-        return "is as it shall be"
+    def _updated(
+        self, each: Desired, actions: Mapping[str, Action], users: Mapping[str, UserChange]
+    ) -> list[str]:
+        """Return the keys after which a resource may have to be updated."""
+        return sorted(
+            key
+            for key in each.depends_on
+            if actions.get(key) in _MAY_CHANGE or each.key in users.get(key, NO_CHANGE).joining
+        )
 
 
 _MAY_CHANGE = (Action.UPDATE, Action.RECHECK)
-
-
-def _changes(each: Desired) -> tuple[Change, ...]:
-    present = each.present
-    assert present is not None  # noqa: S101 - only what exists is updated
-    before, after = dict(present.params), dict(each.params)
-    changes = [
-        Change(param, before.get(param), after.get(param))
-        for param in sorted({*before, *after})
-        if _differ(before, after, param)
-    ]
-    if present.version.id != each.version.id:
-        changes.append(Change("template version", present.version.version, each.version.version))
-    if present.context != each.context:
-        changed = [
-            part
-            for part in sorted({*present.context, *each.context})
-            if _differ(present.context, each.context, part)
-        ]
-        changes += [
-            Change(part, present.context.get(part), each.context.get(part)) for part in changed
-        ]
-    return tuple(changes)
-
-
-def _differ(before: Mapping[str, Json], after: Mapping[str, Json], name: str) -> bool:
-    """Compare as the spec digest does: 1 is not true, and null is not left out."""
-    if name in before and name in after:
-        return json_text(before[name]) != json_text(after[name])
-    return name in before or name in after
 
 
 def is_own(present: ResourceFacts, snapshot: Snapshot) -> bool:

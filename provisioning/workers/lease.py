@@ -22,7 +22,10 @@ ASK_SECONDS = 0.4
 """How often a running step asks whether it must stop."""
 PATIENT_SECONDS = 2.0
 """How long it waits with the next question to a database that gave no answer."""
-REASONS = {DeploymentStatus.CANCELLED: "cancelled", DeploymentStatus.TIMED_OUT: "timed out"}
+REASONS: dict[str, str] = {
+    DeploymentStatus.CANCELLED: "cancelled",
+    DeploymentStatus.TIMED_OUT: "timed out",
+}
 
 _ASK_SQL = """
 SELECT deployment.status, deployment.ends_as, deployment.deadline < clock_timestamp()
