@@ -1,7 +1,8 @@
 """The only place that gives a deployment, a step, a resource, a consumer or an approval its status.
 
 Each move is checked against a table, made by a conditional update that decides who wins, and leaves
-an audit event and news for whoever watches in the same transaction.
+an audit event and news for whoever watches in the same transaction. One that is refused undoes the
+whole of that.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def begin(
     _check(model, _NEW, status)
     for subject in subjects:
         setattr(subject, _field(model), status)
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         model._default_manager.bulk_create(subjects)
         _record(subjects, dict.fromkeys((s.pk for s in subjects), _NEW), actor, reason, deployment)
     return subjects
@@ -141,7 +142,7 @@ def move_all(
     old = {subject.pk: str(getattr(subject, name)) for subject in subjects}
     for before in set(old.values()):
         _check(model, before, status)
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         moved = 0
         for group in _alike(subjects, name):
             still: dict[str, Any] = {name: getattr(group[0], name)}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from django.db import transaction
 
 from provisioning.models import (
     AuditEvent,
@@ -95,7 +96,10 @@ def test_of_two_movers_one_wins(step: Step) -> None:
     rival = Deployment.objects.get(pk=step.deployment.pk)
     move(rival, "succeeded")
 
-    with pytest.raises(InvalidTransitionError, match="moved on by somebody else"):
+    with (
+        pytest.raises(InvalidTransitionError, match="moved on by somebody else"),
+        transaction.atomic(),
+    ):
         move(step.deployment, "failed")
 
     assert Deployment.objects.get().status == "succeeded"
@@ -105,7 +109,7 @@ def test_of_two_movers_one_wins(step: Step) -> None:
 def test_a_step_of_an_older_attempt_cannot_move(step: Step) -> None:
     Step.objects.filter(pk=step.pk).update(attempt=2)
 
-    with pytest.raises(InvalidTransitionError):
+    with pytest.raises(InvalidTransitionError), transaction.atomic():
         move(step, "succeeded")
 
     assert Step.objects.get().status == "running"
@@ -117,7 +121,7 @@ def test_if_one_row_loses_none_is_moved(place: Place) -> None:
     steps = list(Step.objects.select_related("resource").order_by("pk"))
     Step.objects.filter(pk=steps[1].pk).update(status="cancelled")
 
-    with pytest.raises(InvalidTransitionError):
+    with pytest.raises(InvalidTransitionError), transaction.atomic():
         move_all(steps, "blocked")
 
     assert set(Step.objects.values_list("status", flat=True)) == {"pending", "cancelled"}
