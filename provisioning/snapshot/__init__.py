@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import cached_property
 from operator import attrgetter
 from types import MappingProxyType
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Q
@@ -184,12 +185,14 @@ class _Reader:
         if application is not None:
             grants = Grant.objects.filter(Q(application=application) | Q(team=application.team_id))
             granted.update(grants.values_list("resource_id", flat=True))
-        used = ResourceTemplateVersion.objects.filter(resources__in=rows.values("pk")).distinct()
+        used = ResourceTemplateVersion.objects.filter(
+            pk__in={row.template_version_id for row in rows}
+        )
         versions = {
             version.pk: version_facts(version)
             for version in used.select_related("template").defer("archive")
         }
-        troubles = self._troubles()
+        troubles = _troubles(row.pk for row in rows if row.state == ResourceState.FAILED)
         view = self._view
         return [
             ResourceFacts(
@@ -230,12 +233,11 @@ class _Reader:
 
     def consumers(self) -> list[ConsumerFacts]:
         """Read who uses these resources, from wherever."""
-        rows = (
-            ResourceConsumer.objects.filter(self._is_met("resource"), state=ConsumerState.ACTIVE)
-            .select_related("workload__application__team", "resource")
-            .order_by("pk")
-        )
-        return [self._consumer(row) for row in rows]
+        rows = ResourceConsumer.objects.filter(self._is_met("resource"), state=ConsumerState.ACTIVE)
+        return [
+            self._consumer(row)
+            for row in rows.order_by("pk").values_list(*_CONSUMER_FIELDS, named=True)
+        ]
 
     def dependencies(self) -> dict[tuple[str, str], str]:
         """Read what they need, and what needs them."""
@@ -296,8 +298,8 @@ class _Reader:
     def _workers(self) -> Mapping[Worker, bool]:
         """Return all workers, the last seen first, and whether each is alive."""
         alive = Q(last_seen_at__gte=Now() - WORKER_ALIVE, stopped_at__isnull=True)
-        living = set(Worker.objects.filter(alive).values_list("pk", flat=True))
-        return {each: each.pk in living for each in Worker.objects.order_by("-last_seen_at")}
+        rows = Worker.objects.annotate(alive=alive).order_by("-last_seen_at")
+        return {each: each.alive for each in rows}
 
     def _is_met(self, resource: str = "") -> Q:
         """Match what is about the resources that are read; `resource` is the way to it."""
@@ -306,38 +308,42 @@ class _Reader:
             return here
         return here | Q(**{f"{resource}__in" if resource else "pk__in": self._ids})
 
-    def _troubles(self) -> dict[UUID, str]:
-        """Say, by failed resource, in which deployment the last step on it failed."""
-        failed = (
-            Step.objects.filter(
-                self._is_met("resource"),
-                resource__state=ResourceState.FAILED,
-                status=StepStatus.FAILED,
-            )
-            .order_by("resource", "-pk")
-            .distinct("resource")
-            .values_list("resource", "deployment", "deployment__application__name")
-        )
-        return {
-            resource: f"deployment {deployment} of {application or 'the platform'} failed on it"
-            for resource, deployment, application in failed
-        }
-
-    def _consumer(self, row: ResourceConsumer) -> ConsumerFacts:
-        view, workload = self._view, row.workload
-        at = workload.environment_id
+    def _consumer(self, row: Any) -> ConsumerFacts:
+        view, at = self._view, row.workload__environment
         return ConsumerFacts(
-            application=view.application(workload.application.name, at),
-            workload=workload.name,
+            application=view.application(row.workload__application__name, at),
+            workload=row.workload__name,
             alias=row.alias,
-            key=view.address(row.resource.key, row.resource.environment_id),
+            key=view.address(row.resource__key, row.resource__environment),
             mode=row.mode,
             params=view.params(row.params, at),
             depends_on=tuple(view.seen(each, at) for each in row.depends_on),
             matching=row.matching,
             priority=row.priority,
-            team=view.team(workload.application.team.name, at),
+            team=view.team(row.workload__application__team__name, at),
         )
+
+
+_CONSUMER_FIELDS = (
+    *("alias", "mode", "params", "depends_on", "matching", "priority"),
+    *("resource__key", "resource__environment", "workload__environment", "workload__name"),
+    *("workload__application__name", "workload__application__team__name"),
+)
+"""As plain rows: a decision reads all consumers of its environment."""
+
+
+def _troubles(failed: Iterable[UUID]) -> dict[UUID, str]:
+    """Say, by failed resource, in which deployment the last step on it failed."""
+    rows = (
+        Step.objects.filter(resource__in=list(failed), status=StepStatus.FAILED)
+        .order_by("resource", "-pk")
+        .distinct("resource")
+        .values_list("resource", "deployment", "deployment__application__name")
+    )
+    return {
+        resource: f"deployment {deployment} of {application or 'the platform'} failed on it"
+        for resource, deployment, application in rows
+    }
 
 
 def _slot(row: Resource) -> SlotFacts | None:

@@ -8,12 +8,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from provisioning.models import (
-    ConsumerState,
-    Environment,
-    ResourceConsumer,
-    ResourceDependency,
-)
+from provisioning.models import Environment
 
 Searched = Mapping[tuple[str, str], str]
 """For each type and class the widest scope, beyond the environment, in which one is looked for."""
@@ -35,12 +30,9 @@ class Crossing(NamedTuple):
 
 def crossings() -> set[Crossing]:
     """Return all pairs of environments between which a consumer or a dependency crosses."""
-    consumers = ResourceConsumer.objects.filter(crosses=True, state=ConsumerState.ACTIVE)
-    dependencies = ResourceDependency.objects.filter(crosses=True)
-    rows = consumers.values_list(*_ends("workload", "resource")).union(
-        dependencies.values_list(*_ends("source", "target"))
-    )
-    return {Crossing(*row) for row in rows}
+    with connection.cursor() as cursor:
+        cursor.execute(_CROSSINGS_SQL)
+        return {Crossing(*row) for row in cursor.fetchall()}
 
 
 def is_linked(environment: Environment) -> bool:
@@ -65,11 +57,6 @@ def resources_elsewhere(environment: Environment, searched: Searched) -> frozens
         return frozenset(row[0] for row in cursor.fetchall())
 
 
-def _ends(user: str, owner: str) -> list[str]:
-    places = [f"{end}__environment" for end in (user, owner)]
-    return [name for place in places for name in (place, f"{place}__organisation")]
-
-
 def _columns(name: str, pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     listed = list(pairs)
     return {
@@ -78,6 +65,24 @@ def _columns(name: str, pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]
     }
 
 
+_CROSSINGS_SQL = """
+SELECT usage.user_id, ours.organisation_id, usage.owner_id, theirs.organisation_id
+FROM (
+    SELECT workload.environment_id AS user_id, resource.environment_id AS owner_id
+    FROM provisioning_resourceconsumer consumer
+    JOIN provisioning_workload workload ON workload.id = consumer.workload_id
+    JOIN provisioning_resource resource ON resource.id = consumer.resource_id
+    WHERE consumer.crosses AND consumer.state = 'active'
+  UNION
+    SELECT source.environment_id, target.environment_id
+    FROM provisioning_resourcedependency dependency
+    JOIN provisioning_resource source ON source.id = dependency.source_id
+    JOIN provisioning_resource target ON target.id = dependency.target_id
+    WHERE dependency.crosses
+) usage
+JOIN provisioning_environment ours ON ours.id = usage.user_id
+JOIN provisioning_environment theirs ON theirs.id = usage.owner_id
+"""
 _ELSEWHERE_SQL = """
 WITH RECURSIVE
 met AS (
