@@ -25,10 +25,11 @@ kernel. That parent-death signal belongs to the thread that forked the tool; thi
 
 from __future__ import annotations
 
-import ctypes
+# The modules `ctypes` and `signal` around these take as long to import as all the rest.
+import _ctypes
+import _signal as signal  # type: ignore[import-not-found]
 import os
 import select
-import signal
 import sys
 import time
 
@@ -54,12 +55,11 @@ class Supervisor:
         """Start the tool, obey until it has ended, sweep up after it and tell how it ended."""
         os.chdir(os.path.dirname(self.folder))
         linux = sys.platform == "linux"
-        library = ctypes.CDLL(None) if linux else None
-        if library is not None:
-            library.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        if linux:
+            _prctl(_SET_CHILD_SUBREAPER, 1)
         self._reserve("told")
         self._reserve("end")
-        self.tool = self._start(library)
+        self.tool = self._start(linux)
         self._write("tool", str(self.tool))
         descriptor = os.pidfd_open(self.tool) if linux else None
         while not self._has_ended(descriptor):
@@ -70,7 +70,7 @@ class Supervisor:
         self._sweep()
         self._write("end", str(os.waitstatus_to_exitcode(status)))
 
-    def _start(self, library: ctypes.CDLL | None) -> int:
+    def _start(self, linux: bool) -> int:
         supervisor = os.getpid()
         child = os.fork()
         if child:
@@ -79,8 +79,8 @@ class Supervisor:
             os.setsid()
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
                 signal.signal(number, signal.SIG_DFL)
-            if library is not None:
-                library.prctl(_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
+            if linux:
+                _prctl(_SET_PDEATHSIG, signal.SIGINT)
             if os.getppid() == supervisor:  # else it died before the signal was set
                 os.execvp(self.arguments[0], self.arguments)  # noqa: S606 -- no shell is wanted
         except OSError as error:
@@ -161,6 +161,11 @@ class Supervisor:
             os.ftruncate(descriptor, os.write(descriptor, text.encode()))
         finally:
             os.close(descriptor)
+
+
+def _prctl(option: int, value: int) -> None:
+    function = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]
+    _ctypes.call_function(function, (option, value, 0, 0, 0))
 
 
 def _children() -> list[int]:
