@@ -177,9 +177,7 @@ def _destroy(step: Step, run: StepRun) -> None:
 
 def _task(step: Step, run: StepRun, *, gone: bool = False) -> _Task:
     """Read what the driver needs; with `gone`, references that lead nowhere any more stay as text."""
-    resource = Resource.objects.select_related("template_version__template", "environment").get(
-        pk=step.resource_id
-    )
+    resource = step.resource
     version = resource.template_version
     run.learn_credentials()
     values, secret = needed_outputs(resource, keys_in(resource.params))
@@ -333,3 +331,4 @@ def _next_attempt(step: Step) -> None:
     if not mine.update(attempt=F("attempt") + 1, lease_until=Now() + lease_time()):
         raise LeaseLostError(f"Step {step.pk} is another worker's now.")
     step.attempt += 1
+    step.resource.refresh_from_db()

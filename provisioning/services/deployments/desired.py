@@ -91,27 +91,14 @@ def _origin(deployment: Deployment, planned: PlannedResource) -> dict[str, Any]:
 def _update(
     deployment: Deployment, wanted: list[PlannedResource], resources: Mapping[str, Resource]
 ) -> None:
-    changed = []
     for planned in wanted:
         resource = resources[planned.key]
         desired = _desired(planned, deployment.environment)
         if any(getattr(resource, field) != value for field, value in desired.items()):
             for field, value in desired.items():
                 setattr(resource, field, value)
-            resource.updated_at = timezone.now()
-            changed.append(resource)
-    Resource.objects.bulk_update(changed, [*_DESIRED_FIELDS, "updated_at"], batch_size=500)
-
-
-_SLOT_FIELDS = ("match_slot", "slot_ordinal", "max_consumers", "share_conditionally")
-_DESIRED_FIELDS = (
-    *_SLOT_FIELDS,
-    "template_version_id",
-    "params",
-    "context",
-    "spec_digest",
-    "deletion_policy",
-)
+            # One by one, which costs less than a statement with a case for each row and field.
+            resource.save(update_fields=[*desired, "updated_at"])
 
 
 def _desired(planned: PlannedResource, here: Environment) -> dict[str, Any]:

@@ -35,10 +35,14 @@ from provisioning.services.deployments.rollback import roll_back
 from provisioning.services.deployments.start import start_elsewhere, start_waiting, succeed
 from provisioning.services.locks import lock_environment
 
+_LARGE = ("score", "plan")
+"""The fields of a deployment that its end does without."""
+
 
 def advance(deployment_id: int) -> None:
     """End a deployment whose steps have all ended, and start what waits and may start now."""
-    deployment = Deployment.objects.select_related("environment").get(pk=deployment_id)
+    rows = Deployment.objects.select_related("environment").defer(*_LARGE)
+    deployment = rows.get(pk=deployment_id)
     if _is_done(deployment) or _somebody_waits(deployment.environment):
         with transaction.atomic():
             lock_environment(deployment.environment)
@@ -65,16 +69,18 @@ def _somebody_waits(environment: Environment) -> bool:
 def _end(deployment: Deployment) -> None:
     """Give a deployment whose steps have all ended its last status."""
     rows = Deployment.objects.select_for_update(no_key=True, of=("self",))
-    deployment = rows.select_related("environment", "application").get(pk=deployment.pk)
+    rows = rows.select_related("environment", "application").defer(*_LARGE)
+    deployment = rows.get(pk=deployment.pk)
     if deployment.status == DeploymentStatus.CANCELLING:
         # A step that had lost its worker may have been given free while the cancel was decided.
         cancel_pending(deployment, reason=deployment.status_reason)
-    steps = list(deployment.steps.select_related("resource").order_by("position"))
+    rest = deployment.steps.exclude(status=StepStatus.SUCCEEDED).order_by("position")
+    steps = list(rest.select_related("resource"))
     if deployment.status not in STARTED_STATUSES or any(
         step.status in UNFINISHED_STEP_STATUSES for step in steps
     ):
         return
-    if all(step.status == StepStatus.SUCCEEDED for step in steps):
+    if not steps:
         succeed(deployment)
         return
     failed = ", ".join(step.resource.key for step in steps if step.status == StepStatus.FAILED)

@@ -37,6 +37,7 @@ from provisioning.services.logs.noting import note
 from provisioning.services.outputs import forget_outputs, store_outputs
 
 _STATE_FIELDS = ("state_backend", "state_location", "state_metadata")
+_APPLIED_FIELDS = ("applied_mac", "applied_spec_digest", "floor", "imports")
 
 
 def begin_ensure(step: Step, state: StateLocation | None = None) -> None:
@@ -137,7 +138,7 @@ def finish_ensure(
         resource.floor = floor_of(resource)
         taken_in = f"It took in {', '.join(sorted(resource.imports))}." if resource.imports else ""
         resource.imports = {}
-        resource.save()
+        resource.save(update_fields=[*_APPLIED_FIELDS, *_STATE_FIELDS, "updated_at"])
         move_resource(resource, ResourceState.ACTIVE, step, taken_in)
         tell_unmet(resource, step.deployment, changed=True)
         _succeed(step)
@@ -268,10 +269,12 @@ def _locked(step: Step) -> Resource:
     held = Step.objects.select_for_update(no_key=True).filter(
         pk=step.pk, attempt=step.attempt, status=step.status
     )
-    if step.status not in (StepStatus.RUNNING, StepStatus.RECOVERING) or not held:
+    if step.status not in (StepStatus.RUNNING, StepStatus.RECOVERING) or not held.values_list("pk"):
         raise LeaseLostError(
             f"Step {step.pk} is not attempt {step.attempt}'s any more: another worker has taken it."
         )
+    # Nobody changes that while a step is unfinished, and a claim has read it.
+    resource.template_version = step.resource.template_version
     return resource
 
 

@@ -198,6 +198,8 @@ def _supersede(newer: Deployment, actor: User | None) -> list[Deployment]:
         )
         .order_by("pk")
     )
+    if not older:
+        return []
     reason = "A newer deployment of the same application and environment took its place."
     transitions.move_all(
         older,

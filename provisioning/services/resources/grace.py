@@ -36,10 +36,13 @@ RETRY = timedelta(hours=1)
 
 def settle_grace(plan: Plan, resources: Mapping[str, Resource]) -> None:
     """End the grace of the locked resources that a plan binds, and begin that of those it leaves."""
-    joined = {resources[binding.key].pk for binding in plan.bindings}
-    Resource.objects.filter(pk__in=joined, grace_until__isnull=False).update(grace_until=None)
-    left = {resources[release.key].pk for release in plan.releases} - joined
-    begin_grace(_not_kept().filter(pk__in=left))
+    joined = {resources[binding.key] for binding in plan.bindings}
+    Resource.objects.filter(pk__in=[each.pk for each in joined if each.grace_until]).update(
+        grace_until=None
+    )
+    left = {resources[release.key] for release in plan.releases} - joined
+    if left:
+        begin_grace(_not_kept().filter(pk__in=[each.pk for each in left]))
 
 
 def begin_grace(resources: QuerySet[Resource]) -> None:
