@@ -36,11 +36,17 @@ _database: dict[str, Any] = (
     if EMBEDDED
     else environment.database("DATABASE_URL")
 )
+# The server keeps the plan of what a connection asks again and again.
+_database["OPTIONS"] = {
+    "server_side_binding": True,
+    "prepare_threshold": 2,
+    **_database.get("OPTIONS", {}),
+}
 if WEB:
     # Requests of an ASGI server each use a connection of their own: they share a pool.
     _pool = {"min_size": 1, "max_size": WEB_CONNECTIONS}
-    _options = _database.get("OPTIONS", {}) | {"pool": _pool}
-    _database |= {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True, "OPTIONS": _options}
+    _database["OPTIONS"] |= {"pool": _pool}
+    _database |= {"CONN_MAX_AGE": 0, "CONN_HEALTH_CHECKS": True}
 else:
     # A worker forks, and forked processes cannot share a pool: one lasting connection each.
     _database |= {"CONN_MAX_AGE": None}
