@@ -21,7 +21,7 @@ class ConductorConfig(AppConfig):
         # Reading and planning make many objects and few cycles: a quarter of their time would go
         # into looking for cycles at Python's own threshold of 700 objects.
         gc.set_threshold(100_000, 20, 20)
-        checks.register(check_environment)
+        checks.register(check_environment, "environment")
 
 
 def check_environment(**_: Any) -> list[checks.CheckMessage]:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 
 from asgiref.sync import iscoroutinefunction
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
+from whitenoise.middleware import WhiteNoiseMiddleware
+from whitenoise.responders import StaticFile
 
 CONTENT_SECURITY_POLICY = "; ".join(
     [
@@ -44,3 +47,18 @@ def content_security_policy(get_response: Answer | AsyncAnswer) -> Answer | Asyn
         return protect(get_response(request))  # type: ignore[arg-type]
 
     return answer
+
+
+class StaticFiles(WhiteNoiseMiddleware):  # type: ignore[misc]
+    """Serve the static files, each as a whole.
+
+    An ASGI server cannot stream an open file: Django would warn, and read it as a whole all the same.
+    """
+
+    @staticmethod
+    def serve(static_file: StaticFile, request: HttpRequest) -> HttpResponse:
+        """Return the answer that carries the file, or tells that the browser has it already."""
+        with closing(WhiteNoiseMiddleware.serve(static_file, request)) as streamed:
+            answer = HttpResponse(streamed.getvalue(), status=streamed.status_code)
+            answer.headers = streamed.headers
+            return answer

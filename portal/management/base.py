@@ -32,6 +32,9 @@ class ConductorCommand(BaseCommand):
     Called from Python, it raises the ConductorError itself.
     """
 
+    # The code's own checks, which read all pages, are for `manage.py check` and take a while.
+    requires_system_checks = ["environment"]
+
     def run_from_argv(self, argv: list[str]) -> None:
         """Run, and turn every expected failure into text on stderr and an exit status."""
         try:

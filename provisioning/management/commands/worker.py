@@ -32,6 +32,8 @@ class Command(BaseCommand):
         "Take steps from the queues until stopped. SIGTERM or Ctrl-C lets running steps end first; "
         "given twice, it ends them at once and other workers take them over."
     )
+    # The code's own checks, which read all pages, are for `manage.py check` and take a while.
+    requires_system_checks = ["environment"]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
