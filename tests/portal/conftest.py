@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from tests.provisioning.conftest import ledger, place
+from tests.provisioning.conftest import lasting_place, ledger, place
 
-__all__ = ["ledger", "place"]
+__all__ = ["lasting_place", "ledger", "place"]

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from django.apps import apps
-from django.conf import LazySettings
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.db import connection
@@ -42,7 +40,7 @@ from provisioning.models import (
     ToolEvent,
     Worker,
 )
-from tests.provisioning.place import Place, new_place
+from tests.provisioning.place import Place
 
 MODELS = list(apps.get_app_config("provisioning").get_models())
 EDITABLE = {
@@ -59,12 +57,13 @@ SECRET = "fake-password"
 IMAGE = "busybox"  # in every Score text of a Place
 
 
-@pytest.fixture
-def place(db: None, settings: LazySettings, tmp_path: Path, alice: User) -> Place:
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(scope="module")
+def place(lasting_place: Place) -> Place:
     """Return an organisation with at least one row of every model."""
-    settings.VAR_DIR = tmp_path / "var"
-    settings.CONDUCTOR_WORK_DIR = tmp_path / "work"
-    place = new_place()
+    place = lasting_place
     place.template(
         "cache",
         outputs={"host": False, "password": True, "token": True},
@@ -86,8 +85,14 @@ def place(db: None, settings: LazySettings, tmp_path: Path, alice: User) -> Plac
     Figure.objects.create(name="steps_finished", labels={"status": "failed"}, value=1)
     closed = Environment.objects.create(organisation=place.organisation, name="closed")
     MaintenanceMode.objects.create(environment=closed)
-    deploy(place, alice, "shop")
+    deploy(place, User.objects.create_user("alice"), "shop")
     return place
+
+
+@pytest.fixture
+def alice(place: Place) -> User:
+    """Return the developer whose the application is."""
+    return User.objects.get(username="alice")
 
 
 def deploy(place: Place, user: User, application: str) -> None:

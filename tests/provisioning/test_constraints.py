@@ -43,6 +43,8 @@ from provisioning.models import (
 )
 from tests.provisioning.place import Place
 
+pytestmark = pytest.mark.django_db
+
 MODELS = [
     Application, Approval, ConsumerOutput, Deployment, Environment, Figure, Grant, LogChunk,
     MaintenanceMode, Membership, Organisation, PossibleOrphan, Resource, ResourceConsumer,
@@ -51,9 +53,10 @@ MODELS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def rows(place: Place) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def rows(lasting_place: Place) -> None:
     """Store at least one row of every model."""
+    place = lasting_place
     place.template(
         "part",
         outputs={"host": False, "password": True, "token": True},
@@ -264,8 +267,8 @@ def test_every_named_constraint_is_tried() -> None:
     assert named == set(BREAKS)
 
 
-def test_the_database_says_itself_what_crosses_environments(place: Place) -> None:
-    other = place.beside("staging")
+def test_the_database_says_itself_what_crosses_environments(lasting_place: Place) -> None:
+    other = lasting_place.beside("staging")
     assert not ResourceConsumer.objects.filter(crosses=True).exists()
     assert not ResourceDependency.objects.filter(crosses=True).exists()
 
