@@ -37,6 +37,26 @@ def var() -> Generator[Path]:
     shutil.rmtree(base, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def new_data() -> Generator[list[Path]]:
+    """Return the data of a server that has been started once, and its password, to be copied."""
+    base = Path(tempfile.mkdtemp(prefix="embedded-", dir="/tmp"))
+    base.chmod(0o711)
+    server = Server(base / "var")
+    server.ensure()
+    server.stop()
+    yield [base / "var" / name for name in ("postgres", "postgres-password")]
+    shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture
+def used_var(var: Path, new_data: list[Path]) -> Path:
+    """Return a var folder that has its data already, for tests of what comes after."""
+    var.mkdir(mode=0o711)
+    subprocess.run(["cp", "-a", *new_data, var], check=True)
+    return var
+
+
 def manage(var: Path, *words: str) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
     return subprocess.Popen(
@@ -90,20 +110,20 @@ def test_command_without_database_starts_nothing(var: Path, words: tuple[str, ..
     assert not list(var.glob("*"))
 
 
-def test_tcp_takes_the_password_and_nothing_else(var: Path) -> None:
-    address = Server(var).ensure()
+def test_tcp_takes_the_password_and_nothing_else(used_var: Path) -> None:
+    address = Server(used_var).ensure()
 
-    assert query(Server(var), "SELECT current_user::text") == ("conductor",)
+    assert query(Server(used_var), "SELECT current_user::text") == ("conductor",)
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(address.url().replace(address.password, "wrong"))
     with pytest.raises(psycopg.OperationalError, match="no password supplied"):
         psycopg.connect(address.url().replace(":" + address.password, ""), passfile="/dev/null")
-    assert stat.S_IMODE((var / "postgres-password").stat().st_mode) == 0o600
+    assert stat.S_IMODE((used_var / "postgres-password").stat().st_mode) == 0o600
 
 
-def test_new_role_gets_into_its_own_database_only(var: Path) -> None:
-    address = Server(var).ensure()
-    query(Server(var), "CREATE ROLE app LOGIN PASSWORD 'secret'")
+def test_new_role_gets_into_its_own_database_only(used_var: Path) -> None:
+    address = Server(used_var).ensure()
+    query(Server(used_var), "CREATE ROLE app LOGIN PASSWORD 'secret'")
     url = f"postgres://app:secret@{address.host}:{address.port}"
 
     psycopg.connect(f"{url}/postgres").close()
@@ -141,21 +161,21 @@ def test_socket_folder_replaced_by_a_link_is_not_used(var: Path, tmp_path: Path)
     chosen.rmdir()
 
 
-def test_stop_is_clean_and_data_and_port_stay(var: Path) -> None:
-    server = Server(var)
+def test_stop_is_clean_and_data_and_port_stay(used_var: Path) -> None:
+    server = Server(used_var)
     port = server.ensure().port
     query(server, "CREATE TABLE kept AS SELECT 7 AS value")
 
     assert server.stop() is True
-    assert "database system is shut down" in (var / "postgres.log").read_text()
+    assert "database system is shut down" in (used_var / "postgres.log").read_text()
     assert server.address() is None
     assert server.stop() is False
     assert query(server, "SELECT value FROM kept") == (7,)
     assert server.ensure().port == port
 
 
-def test_killed_server_is_started_again_with_its_data(var: Path) -> None:
-    server = Server(var)
+def test_killed_server_is_started_again_with_its_data(used_var: Path) -> None:
+    server = Server(used_var)
     server.ensure()
     query(server, "CREATE TABLE kept AS SELECT 7 AS value")
     before = postmaster(server)
@@ -167,8 +187,8 @@ def test_killed_server_is_started_again_with_its_data(var: Path) -> None:
     assert postmaster(server) != before
 
 
-def test_process_id_reused_by_another_program_is_not_taken_for_the_server(var: Path) -> None:
-    server = Server(var)
+def test_process_id_reused_by_another_program_is_not_taken_for_the_server(used_var: Path) -> None:
+    server = Server(used_var)
     server.ensure()
     place = server.place()
     assert place is not None
@@ -182,8 +202,8 @@ def test_process_id_reused_by_another_program_is_not_taken_for_the_server(var: P
     assert query(server, "SELECT 1") == (1,)
 
 
-def test_taken_port_is_moved_from(var: Path) -> None:
-    server = Server(var)
+def test_taken_port_is_moved_from(used_var: Path) -> None:
+    server = Server(used_var)
     port = server.ensure().port
     server.stop()
     with socket.socket() as other:
@@ -207,8 +227,8 @@ def test_wanted_port_is_used_or_refused(var: Path) -> None:
     assert Server(var, port).ensure().port == port
 
 
-def test_failure_shows_the_log_and_the_ways_out(var: Path) -> None:
-    server = Server(var)
+def test_failure_shows_the_log_and_the_ways_out(used_var: Path) -> None:
+    server = Server(used_var)
     server.ensure()
     place = server.place()
     assert place is not None
@@ -218,13 +238,13 @@ def test_failure_shows_the_log_and_the_ways_out(var: Path) -> None:
     with pytest.raises(ImproperlyConfigured) as refused:
         server.ensure()
     assert "invalid connection type" in str(refused.value)
-    assert str(var / "postgres.log") in str(refused.value)
+    assert str(used_var / "postgres.log") in str(refused.value)
     assert "set DATABASE_URL=postgres://" in str(refused.value)
     assert server.address() is None
 
 
-def test_data_of_another_major_version_is_refused(var: Path) -> None:
-    server = Server(var)
+def test_data_of_another_major_version_is_refused(used_var: Path) -> None:
+    server = Server(used_var)
     server.ensure()
     place = server.place()
     assert place is not None
@@ -296,11 +316,11 @@ def test_root_lends_the_server_and_loosens_nothing(tmp_path: Path) -> None:
             shutil.rmtree(home, ignore_errors=True)
 
 
-def test_lost_password_is_told(var: Path) -> None:
-    server = Server(var)
+def test_lost_password_is_told(used_var: Path) -> None:
+    server = Server(used_var)
     server.ensure()
     server.stop()
-    (var / "postgres-password").unlink()
+    (used_var / "postgres-password").unlink()
     with pytest.raises(ImproperlyConfigured, match="does not let Conductor in"):
         server.ensure()
 
@@ -328,13 +348,13 @@ def test_unreadable_programs_are_copied_to_where_they_run(
     assert query(Server(var), "SELECT 1") == (1,)
 
 
-def test_status_names_its_parts(var: Path) -> None:
-    address = Server(var).ensure()
-    output = manage(var, "embedded", "status").communicate(timeout=60)[0]
+def test_status_names_its_parts(used_var: Path) -> None:
+    address = Server(used_var).ensure()
+    output = manage(used_var, "embedded", "status").communicate(timeout=60)[0]
     assert output.splitlines() == [
         "running",
-        f"data    {var / 'postgres'}",
-        f"log     {var / 'postgres.log'}",
+        f"data    {used_var / 'postgres'}",
+        f"log     {used_var / 'postgres.log'}",
         f"socket  {address.socket_dir}",
         f"tcp     127.0.0.1:{address.port}",
     ]
