@@ -61,8 +61,8 @@ check: lint types test  ## Do all of lint, types and test
 bench: migrate  ## Measure planning, dispatch and Terraform against a plain script
 	@$(RUN) -m benchmarks
 
-faults: install  ## Kill workers, tools and servers at random moments, for an hour or two
-	@$(RUN) -m pytest -m faults $(FILES)
+faults: install  ## Run what is slow, and kill workers, tools and servers at random moments, for an hour or two
+	@$(RUN) -m pytest -m "slow or faults" $(FILES)
 
 format: install  ## Put code and templates into shape
 	@$(VENV)/bin/ruff check --fix --quiet . ; $(VENV)/bin/ruff format .

@@ -12,6 +12,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
+from pytest_django import DjangoDbBlocker
 
 from provisioning.workers.lease import Lease
 
@@ -60,11 +61,22 @@ def missing_tool(item: pytest.Item) -> str | None:
     return None
 
 
+def commits(item: pytest.Item) -> bool:
+    """Tell whether others see what a test writes, which is then removed rather than rolled back."""
+    marker = item.get_closest_marker("django_db")
+    if marker is not None and marker.kwargs.get("transaction", False):
+        return True
+    return bool({"transactional_db", "live_server"} & {*getattr(item, "fixturenames", ())})
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         reason = missing_tool(item)
         if reason is not None:
             item.add_marker(pytest.mark.skip(reason=reason))
+    # Tests that commit come last, for they remove what migrations have stored; the longest of them
+    # come first, lest one process has to wait for another that has just begun with one.
+    items.sort(key=lambda item: (commits(item), "journeys" not in item.path.parts))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -80,12 +92,19 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    """Let nobody who uses the tests' database wait for the disk."""
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        name = connection.ops.quote_name(connection.settings_dict["NAME"])
+        cursor.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+        connection.close()  # it holds for those who connect from now on
+
+
 @pytest.fixture(autouse=True)
 def unasked_leases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no lease look for a step that only the test's own transaction sees."""
-    marker = request.node.get_closest_marker("django_db")
-    commits = marker is not None and marker.kwargs.get("transaction", False)
-    if not commits and not {"transactional_db", "live_server"} & {*request.fixturenames}:
+    if not commits(request.node):
         monkeypatch.setattr(Lease, "_look", lambda lease: None)
 
 

@@ -109,6 +109,7 @@ def test_a_member_that_somebody_else_has_locked_is_passed_over(place: Place) -> 
     assert ResourceConsumer.objects.get().resource == second
 
 
+@pytest.mark.slow
 def test_eight_processes_share_out_five_and_make_three(place: Place) -> None:
     pool(place, size=5, max_size=8)
 
@@ -123,6 +124,7 @@ def test_eight_processes_share_out_five_and_make_three(place: Place) -> None:
     assert Resource.objects.filter(state="active").count() == 8
 
 
+@pytest.mark.slow
 def test_eight_processes_that_claim_fill_and_shrink_keep_to_the_most(
     place: Place, tmp_path: Path
 ) -> None:

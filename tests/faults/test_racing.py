@@ -159,7 +159,7 @@ def come_and_go(place: Place, racers: int, times: int, ledger: Path) -> None:
 
 
 def test_applications_that_come_and_go_leave_nothing_behind(place: Place, tmp_path: Path) -> None:
-    come_and_go(place, 4, 4, tmp_path / "ledger")
+    come_and_go(place, 3, 3, tmp_path / "ledger")
 
 
 @pytest.mark.faults

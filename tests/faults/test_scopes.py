@@ -150,6 +150,7 @@ def come_and_go(places: list[Place], racers: int, times: int, ledger: Path) -> N
         assert actions.count("destroy") == 1
 
 
+@pytest.mark.slow
 def test_what_crosses_environments_comes_and_goes_and_leaves_nothing_behind(
     places: list[Place], tmp_path: Path
 ) -> None:

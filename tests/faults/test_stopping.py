@@ -169,6 +169,7 @@ def test_eight_who_cancel_at_once_cancel_once(place: Place, tmp_path: Path) -> N
     check(tmp_path / "ledger")
 
 
+@pytest.mark.slow
 def test_eight_who_retry_at_once_get_one_retry(place: Place, tmp_path: Path) -> None:
     actor = system_user()
     deployment = place.submit(CHAIN)
@@ -190,6 +191,7 @@ def test_eight_who_retry_at_once_get_one_retry(place: Place, tmp_path: Path) -> 
     check(tmp_path / "ledger")
 
 
+@pytest.mark.slow
 def test_a_question_is_answered_or_withdrawn_never_both(place: Place, tmp_path: Path) -> None:
     staff = system_user()
     place.team = ""
@@ -218,6 +220,7 @@ def test_a_question_is_answered_or_withdrawn_never_both(place: Place, tmp_path: 
         check(tmp_path / "ledger")
 
 
+@pytest.mark.slow
 def test_what_waits_is_cancelled_superseded_or_started_once(place: Place, tmp_path: Path) -> None:
     system_user()
     for round_ in range(2):
@@ -251,6 +254,7 @@ def test_what_waits_is_cancelled_superseded_or_started_once(place: Place, tmp_pa
         check(tmp_path / "ledger")
 
 
+@pytest.mark.slow
 def test_a_deployment_is_not_retried_behind_a_newer_one(place: Place, tmp_path: Path) -> None:
     actor = system_user()
     for round_ in range(2):

@@ -12,7 +12,7 @@ from psycopg.sql import SQL, Identifier
 
 from provisioning.models import Resource, ResourceOutput, ResourceState, Worker
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def demo(environment: dict[str, str], *arguments: str) -> str:
@@ -56,6 +56,7 @@ def test_the_demo_can_be_repeated_and_leaves_the_database_to_its_user(
         drop(str(database_name.value))
 
 
+@pytest.mark.slow
 def test_without_terraform_the_demo_says_so_and_cleans_up(
     child_environment: dict[str, str], tmp_path: Path
 ) -> None:

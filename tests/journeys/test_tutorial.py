@@ -29,7 +29,6 @@ def promised() -> list[str]:
     return [line for block in blocks() for line in block.splitlines() if line[:2] != "$ "]
 
 
-@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_the_tutorial_does_what_it_says(child_environment: dict[str, str]) -> None:
     lines = ["set -e", "shopt -s expand_aliases", STOP_WORKER, *commands()]

@@ -21,7 +21,7 @@ from tests.provisioning.services.logs.saying import claimed, say
 STREAMS = 40
 CONNECTIONS = 2
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture

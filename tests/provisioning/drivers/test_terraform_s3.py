@@ -25,7 +25,7 @@ from provisioning.drivers.terraform.keeper import lock_in
 from tests.provisioning.drivers.runs import MemoryRun, driver_input
 from tests.provisioning.queue.conftest import wait_for
 
-pytestmark = [pytest.mark.terraform, pytest.mark.slow]
+pytestmark = pytest.mark.terraform
 
 DRIVER = get_driver("terraform")
 ID = "0a1b2c3d-0000-4000-8000-00000000000a"
