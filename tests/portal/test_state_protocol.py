@@ -77,18 +77,26 @@ class Caller:
         )
 
 
-@pytest.fixture
-def step(place: Place) -> Step:
-    """Return a running step on a resource whose state is served by Conductor."""
-    place.environment.state_backend = {"type": "http"}
-    place.environment.save()
-    place.template("thing")
-    place.submit("  thing:\n    type: thing\n")
-    claimed = claim("default")
-    assert claimed is not None
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(scope="module")
+def claimed(lasting_place: Place) -> int:
+    """Store a running step on a resource whose state is served by Conductor."""
+    lasting_place.environment.state_backend = {"type": "http"}
+    lasting_place.environment.save()
+    lasting_place.template("thing")
+    lasting_place.submit("  thing:\n    type: thing\n")
+    step = claim("default")
+    assert step is not None
+    Step.objects.update(lease_until=Now() + timedelta(hours=1))
     Resource.objects.update(state_backend="http", state_location="resources/x")
-    claimed.refresh_from_db()
-    return claimed
+    return step.pk
+
+
+@pytest.fixture
+def step(claimed: int) -> Step:
+    return Step.objects.get(pk=claimed)
 
 
 @pytest.fixture
@@ -280,8 +288,10 @@ def test_an_attempt_that_follows_a_tool_leaves_it_its_state(run: Caller) -> None
     assert run.unlock().status_code == 200
 
 
-def test_the_token_of_a_run_is_good_for_its_own_resource_only(run: Caller, place: Place) -> None:
-    place.submit("  other:\n    type: thing\n", application="billing")
+def test_the_token_of_a_run_is_good_for_its_own_resource_only(
+    run: Caller, lasting_place: Place
+) -> None:
+    lasting_place.submit("  other:\n    type: thing\n", application="billing")
     other = Resource.objects.get(created_by__name="billing")
     Resource.objects.update(state_backend="http")
     run.address = f"/api/state/{other.pk}"

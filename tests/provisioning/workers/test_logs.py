@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from copy import copy
 from typing import Any
 
 import pytest
@@ -20,13 +21,21 @@ from tests.provisioning.place import Place
 SECRET = "correct-horse-battery"
 
 
-@pytest.fixture
-def step(place: Place) -> Step:
-    place.template("part")
-    place.submit("  one:\n    type: part\n")
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(scope="module")
+def claimed(lasting_place: Place) -> Step:
+    lasting_place.template("part")
+    lasting_place.submit("  one:\n    type: part\n")
     step = claim("default")
     assert step is not None
     return step
+
+
+@pytest.fixture
+def step(claimed: Step) -> Step:
+    return copy(claimed)
 
 
 @pytest.fixture
