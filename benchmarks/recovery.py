@@ -20,7 +20,7 @@ from typing import NamedTuple
 import psutil
 from django.conf import settings
 
-from provisioning.drivers.supervision import LEASE_FILE
+from provisioning.drivers.folders import lease_file
 from provisioning.exceptions import ConductorError
 from provisioning.models import Application, Deployment, Environment, Step, Worker
 from provisioning.models.deployments import TERMINAL_STATUSES
@@ -146,7 +146,7 @@ class _Bench:
             for process in _own_processes(worker):
                 process.suspend()
             _seconds_until((notes / "told").exists)
-            over = float((work_folder(step) / LEASE_FILE).read_text())
+            over = float(lease_file(work_folder(step)).read_text())
             return time.monotonic() - over
 
     def kill(self, *, elsewhere: bool) -> tuple[float, float]:

@@ -142,8 +142,8 @@ class Run(Protocol):
     `step` and `attempt` name what is done and the how many-eth try at it this is; it is `recovering` if
     an earlier try was lost with its worker. `environment` is the allow-listed environment for
     children, `deadline` a `time.monotonic` value, and `external_state` is for a driver whose tool writes
-    a state. For as long as the worker holds the step, it says so in the work folder's `.run/lease`, for
-    the tool's supervisor.
+    a state. For as long as the worker holds the step, it says so in the file that
+    `folders.lease_file` names, for the tool's supervisor.
     """
 
     @property

@@ -166,8 +166,7 @@ def _bubblewrap(readable: Sequence[Path], writable: Sequence[Path], folder: Path
         for path in paths:
             if how == "--bind" or not path.is_relative_to("/usr"):
                 words += [*_parents(path, made), how, str(path), str(path)]
-    lease = folder / ".run" / "lease"
-    return [*words, *(["--ro-bind", str(lease), str(lease)] if lease.exists() else []), "--"]
+    return [*words, "--"]
 
 
 def _parents(path: Path, made: set[Path]) -> Iterator[str]:

@@ -32,6 +32,7 @@ from provisioning.drivers.base import (
     declared_sensitive,
     workload_ports,
 )
+from provisioning.drivers.folders import remove_folder, write_private
 from provisioning.drivers.supervision import Outcome, Tool, ToolLostError, follow, printable
 from provisioning.drivers.work_folder import occupied
 
@@ -108,9 +109,9 @@ class _Command:
             except LeaseLostError:
                 raise  # the command goes on, for whoever has the step now
             except Exception:
-                shutil.rmtree(self.folder, ignore_errors=True)
+                remove_folder(self.folder)
                 raise
-            shutil.rmtree(self.folder, ignore_errors=True)
+            remove_folder(self.folder)
         return _answer(Path(self.program).name, said) if answers else {}
 
     def _finish_left(self) -> str:
@@ -127,9 +128,7 @@ class _Command:
 
     def _start(self, words: list[str], before: State) -> Tool:
         question = self.folder / "input.json"
-        descriptor = os.open(question, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(_question(self.resource, before, self.folder), file)
+        write_private(question, json.dumps(_question(self.resource, before, self.folder)).encode())
         environment = {"PATH": os.environ.get("PATH", os.defpath)} | {
             name: value
             for name, value in self.tell.environment.items()

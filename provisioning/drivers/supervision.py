@@ -12,6 +12,7 @@ import fcntl
 import os
 import re
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -25,19 +26,28 @@ import psutil
 
 from provisioning.drivers import sandbox, supervisor
 from provisioning.drivers.base import DriverError, LeaseLostError, Run
+from provisioning.drivers.folders import (
+    control_folder,
+    credentials_folder,
+    lease_file,
+    make_control_folder,
+    read_left,
+    said_folder,
+)
 
 TICK_SECONDS = 0.02
 LONGEST_LINE = 16 * 1024 * 1024
+AT_ONCE = 64 * 1024
+"""How many bytes of output are read before it is looked whether the tool must stop."""
 GRACE_SECONDS: dict[str, float] = {
     "cancelled": 600.0,
     supervisor.TIMED_OUT: 600.0,
     supervisor.LEASE_LOST: supervisor.LEASE_GRACE_SECONDS,
 }
 STREAMS = ("stdout", "stderr")
+MOST_SAID = 4096
 RESERVED_BYTES = 4 * 1024 * 1024
 _KEEP_SIZE = 1  # linux/falloc.h
-CONTROL_FOLDER = ".run"
-LEASE_FILE = f"{CONTROL_FOLDER}/lease"
 MARK = "CONDUCTOR_RUN"
 """The variable by which the processes of a tool are known; it holds the tool's folder."""
 
@@ -99,7 +109,8 @@ class Tool:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.files = folder / CONTROL_FOLDER
+        self.files = control_folder(folder)
+        self.said = said_folder(folder)
         self._supervisor: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -121,9 +132,10 @@ class Tool:
         alone does not tell that the work is done is not `followable`: the next attempt ends it.
         """
         tool = cls(folder)
-        tool.files.mkdir(mode=0o700, exist_ok=True)
-        for name in ("tool", "told", "end", "orders"):
-            (tool.files / name).unlink(missing_ok=True)
+        make_control_folder(folder)
+        shutil.rmtree(tool.said, ignore_errors=True)
+        tool.said.mkdir(mode=0o700)
+        (tool.files / "orders").unlink(missing_ok=True)
         if run.deadline is not None:
             tool.order("deadline", str(run.deadline), GRACE_SECONDS[supervisor.TIMED_OUT])
         lock = tool._lock_file()
@@ -132,15 +144,18 @@ class Tool:
         (tool.files / "owner").write_text(
             _owner(run.step, run.attempt) if followable else "this attempt alone"
         )
-        lease = run.work_folder / LEASE_FILE
+        lease, credentials = lease_file(run.work_folder), credentials_folder(run.work_folder)
         words = sandbox.find_sandbox(run.work_folder).wrap(
             [
                 sandbox.python(), "-I", "-S", supervisor.__file__,
-                str(tool.files), str(lease), str(lock), *arguments,
+                str(folder), str(tool.files), str(lease), str(lock), *arguments,
             ],
             folder=folder,
-            readable=[*readable, Path(supervisor.__file__), *([lease] if lease.exists() else [])],
-            writable=writable,
+            readable=[
+                *readable, Path(supervisor.__file__), tool.files,
+                *([lease] if lease.exists() else []),
+            ],
+            writable=[tool.said, *([credentials] if credentials.exists() else []), *writable],
         )  # fmt: skip
         try:
             with open(stdin or os.devnull, "rb") as source:
@@ -165,11 +180,12 @@ class Tool:
     @classmethod
     def left_in(cls, folder: Path) -> Tool | None:
         """Return the tool that was started last in a folder and not heard to its end, if any."""
-        return cls(folder) if (folder / CONTROL_FOLDER / "owner").exists() else None
+        return cls(folder) if (control_folder(folder) / "owner").exists() else None
 
     def was_started_before(self, run: Run) -> bool:
         """Tell whether the attempt just before this one started, or followed, the tool."""
-        return self._read("owner") == _owner(run.step, run.attempt - 1)
+        owner = self.files / "owner"
+        return owner.exists() and owner.read_text() == _owner(run.step, run.attempt - 1)
 
     def take_over(self, run: Run) -> None:
         """Make this run's attempt the one that follows the tool."""
@@ -214,12 +230,14 @@ class Tool:
         """Write what the supervisor obeys; `stop` comes after a `deadline` and in its place."""
         temporary = self.files / "orders.new"
         temporary.write_text(f"{word}\t{what}\t{grace}\n")
+        temporary.chmod(0o644)  # the supervisor may be another user
         temporary.replace(self.files / "orders")
 
     def outcome(self) -> Outcome | None:
         """Return how the tool ended, or None if it runs or nobody was there to see its end."""
         end = self._read("end")
-        return Outcome(int(end), self._read("told") or None) if end else None
+        told = self._read("told").strip()
+        return Outcome(int(end), told or None) if end.lstrip("-").isdigit() else None
 
     def end(self, run: Run, *, patience: float = supervisor.LEASE_GRACE_SECONDS) -> None:
         """Stop the tool if it still runs, and leave no process of it behind.
@@ -271,9 +289,10 @@ class Tool:
         return os.open(self.files / "lock", os.O_CREAT | os.O_RDWR, 0o600)
 
     def _read(self, name: str) -> str:
+        """Return what the supervisor said; it is of no use what the tool says in its name."""
         try:
-            return (self.files / name).read_text()
-        except FileNotFoundError:
+            return read_left(self.said / name, MOST_SAID).decode("utf-8", "replace")
+        except (FileNotFoundError, DriverError):
             return ""
 
 
@@ -323,7 +342,9 @@ class _Following:
         self.tails = {stream: Tail(tool.files / f"{stream}.log") for stream in STREAMS}
 
     def to_the_end(self) -> Outcome:
-        while not self.tool.wait(TICK_SECONDS):
+        while not self.tool.wait(
+            0 if any(tail.more for tail in self.tails.values()) else TICK_SECONDS
+        ):
             self._look()
             self._stop_if_told()
         self.tool.end(self.run)
@@ -370,23 +391,35 @@ class _Following:
 
 
 class Tail:
-    """Read a growing file of output line by line."""
+    """Read a growing file of output line by line.
+
+    `more` tells that there was more to read than is read at once.
+    """
 
     def __init__(self, path: Path) -> None:
         self._source: BinaryIO = path.open("rb")
         self._rest = b""
         self._dropped = 0
+        self.more = False
 
     def lines(self, *, last: bool = False) -> Iterator[str]:
-        """Yield the complete lines since the last call, and with `last` an unfinished one too."""
-        while chunk := self._source.read(1024 * 1024):
+        """Yield complete lines since the last call, of so much output that one can look up from it.
+
+        With `last`, all that are left, and an unfinished one too.
+        """
+        self.more = True
+        while self.more:
+            chunk = self._source.read(AT_ONCE)
+            self.more = len(chunk) == AT_ONCE
             *complete, self._rest = (self._rest + chunk).split(b"\n")
             for line in complete:
                 yield self._text(line)
             if len(self._rest) > LONGEST_LINE:
                 self._dropped += len(self._rest)
                 self._rest = b""
-        if last and (self._rest or self._dropped):
+            if not last:
+                return
+        if self._rest or self._dropped:
             yield self._text(self._rest)
             self._rest = b""
 

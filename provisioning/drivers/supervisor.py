@@ -1,26 +1,27 @@
 """Keep one tool running whatever becomes of the worker that started it: a program of its own.
 
-    python -I -S supervisor.py FOLDER LEASE LOCK TOOL [ARGUMENT ...]
+    python -I -S supervisor.py FOLDER CONTROL LEASE LOCK TOOL [ARGUMENT ...]
 
 It stands between a worker and its tool so that the worker may die, be upgraded or be replaced while
 the tool goes on. It has a session of its own, needs no database and imports little, because every run
 of a tool pays for its start. LOCK is an inherited descriptor of a locked file: the lock tells others,
-for as long as this process lives, that a tool may run here. FOLDER lies in the tool's own folder.
-Worker and supervisor speak through files:
+for as long as this process lives, that a tool may run here. FOLDER is the tool's own. Worker and
+supervisor speak through files:
 
-| file           | written by | holds |
-|----------------|------------|-------|
-| LEASE          | worker     | until when (seconds of CLOCK_MONOTONIC) the worker holds the step; none: for ever |
-| FOLDER/orders  | worker     | lines of tab-separated words: `deadline SECONDS GRACE`, `stop REASON GRACE` |
-| FOLDER/tool    | supervisor | the tool's process id, as soon as it runs |
-| FOLDER/told    | supervisor | why the tool was told to stop, before it is told |
-| FOLDER/end     | supervisor | the tool's exit code (negative: the signal), when nothing of it runs any more |
+| file              | written by | holds |
+|-------------------|------------|-------|
+| LEASE             | worker     | until when (seconds of CLOCK_MONOTONIC) the worker holds the step; none: for ever |
+| CONTROL/orders    | worker     | lines of tab-separated words: `deadline SECONDS GRACE`, `stop REASON GRACE` |
+| CONTROL/said/tool | supervisor | the tool's process id, as soon as it runs |
+| CONTROL/said/told | supervisor | why the tool was told to stop, before it is told |
+| CONTROL/said/end  | supervisor | the tool's exit code (negative: the signal), when nothing of it runs any more |
 
 The tool is told to stop once, by one SIGINT to its group: a second one makes Terraform give up its
 state. It has as many seconds as the order grants (a later order may shorten that, not prolong it), and
-no more than any tool has after the end of its lease; then its group is killed. Whatever it left running is killed before `end` is written: orphans are
-given to this process, not to init. If this process is killed, the tool gets the SIGINT from the
-kernel. That parent-death signal belongs to the thread that forked the tool; this process has only one.
+no more than any tool has after the end of its lease; then its group is killed. Whatever it left running
+is killed before `end` is written: orphans are given to this process, not to init. If this process is
+killed, the tool gets the SIGINT from the kernel. That parent-death signal belongs to the thread that
+forked the tool; this process has only one.
 """
 
 from __future__ import annotations
@@ -45,15 +46,16 @@ _NOT_STARTED = 127
 class Supervisor:
     """Hold what is known of the one tool: its process, and when it was told to stop."""
 
-    def __init__(self, folder: str, lease: str, arguments: list[str]) -> None:
+    def __init__(self, folder: str, control: str, lease: str, arguments: list[str]) -> None:
         self.folder, self.lease, self.arguments = folder, lease, arguments
+        self.orders, self.said = os.path.join(control, "orders"), os.path.join(control, "said")
         self.tool = 0
         self.told_at: float | None = None
         self.kill_at = 0.0
 
     def run(self) -> None:
         """Start the tool, obey until it has ended, sweep up after it and tell how it ended."""
-        os.chdir(os.path.dirname(self.folder))
+        os.chdir(self.folder)
         linux = sys.platform == "linux"
         if linux:
             _prctl(_SET_CHILD_SUBREAPER, 1)
@@ -96,7 +98,7 @@ class Supervisor:
         return done is not None
 
     def _obey(self, now: float) -> None:
-        orders = self._orders()
+        orders = self._given()
         stop = orders.get("stop")
         if self.told_at is not None:
             if stop is not None:
@@ -118,11 +120,11 @@ class Supervisor:
         self.told_at, self.kill_at = now, now + grace
         _kill_group(self.tool, signal.SIGINT)
 
-    def _orders(self) -> dict[str, list[str]]:
+    def _given(self) -> dict[str, list[str]]:
         try:
-            with open(os.path.join(self.folder, "orders")) as file:
+            with open(self.orders) as file:
                 lines = [line.rstrip("\n").split("\t") for line in file]
-        except OSError:
+        except FileNotFoundError:
             return {}
         return {words[0]: words[1:] for words in lines if len(words) == 3}
 
@@ -130,7 +132,7 @@ class Supervisor:
         try:
             with open(self.lease) as file:
                 return float(file.read())
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             return float("inf")
 
     def _sweep(self) -> None:
@@ -151,11 +153,11 @@ class Supervisor:
 
     def _write(self, name: str, text: str) -> None:
         self._fill(name, text)
-        path = os.path.join(self.folder, name)
+        path = os.path.join(self.said, name)
         os.replace(path + ".new", path)
 
     def _fill(self, name: str, text: str) -> None:
-        path = os.path.join(self.folder, name + ".new")
+        path = os.path.join(self.said, name + ".new")
         descriptor = os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)
         try:
             os.ftruncate(descriptor, os.write(descriptor, text.encode()))
@@ -195,9 +197,9 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # What ends a whole machine or terminal reaches the tool as well, and once is enough for it.
         signal.signal(number, lambda *_: None)
-    folder, lease, lock, *arguments = sys.argv[1:]
+    folder, control, lease, lock, *arguments = sys.argv[1:]
     os.set_inheritable(int(lock), False)
-    Supervisor(folder, lease, arguments).run()
+    Supervisor(folder, control, lease, arguments).run()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -13,9 +12,9 @@ from pathlib import Path
 import psutil
 
 from provisioning.drivers.base import DriverError, Run, StoppedError
-from provisioning.drivers.supervision import CONTROL_FOLDER, Tool
-
-HOLDER_FILE = f"{CONTROL_FOLDER}/holder"
+from provisioning.drivers.folders import control_folder, make_control_folder
+from provisioning.drivers.processes import identity, is_alive
+from provisioning.drivers.supervision import Tool
 
 _PAUSE_SECONDS = 0.05
 
@@ -33,7 +32,7 @@ def occupied(run: Run, *, patience: float = 60.0, keep_tool: bool = False) -> It
     end = time.monotonic() + patience
     while True:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder / CONTROL_FOLDER).mkdir(mode=0o700, exist_ok=True)
+        make_control_folder(folder)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             _take(folder, descriptor, run, end - time.monotonic())
@@ -57,20 +56,16 @@ def _take(folder: Path, descriptor: int, run: Run, patience: float) -> None:
     except DriverError:
         _kill_holder(folder, run)
         wait_for_lock(descriptor, run, patience - first, what=str(folder))
-    holder = psutil.Process()
     with suppress(FileNotFoundError):  # the folder was removed meanwhile: it is made anew
-        (folder / HOLDER_FILE).write_text(
-            json.dumps({"pid": holder.pid, "started": holder.create_time()})
-        )
+        (control_folder(folder) / "holder").write_text(identity())
 
 
 def holder_of(folder: Path) -> psutil.Process | None:
     """Return the living process of this machine that took a work folder last, if there is one."""
     try:
-        known = json.loads((folder / HOLDER_FILE).read_text())
-        process = psutil.Process(int(known["pid"]))
-        return process if process.create_time() == float(known["started"]) else None
-    except (FileNotFoundError, ValueError, KeyError, TypeError, psutil.Error):
+        named = (control_folder(folder) / "holder").read_text()
+        return psutil.Process(int(named.partition(" ")[0])) if is_alive(named) else None
+    except (FileNotFoundError, ValueError, psutil.Error):
         return None
 
 

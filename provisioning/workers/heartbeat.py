@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
 from django.conf import settings
 from django.db.models.functions import Now
 
@@ -30,21 +29,6 @@ _current: uuid.UUID | None = None
 def current_worker_id() -> uuid.UUID | None:
     """Return the id of the worker command that this process belongs to, or None outside of one."""
     return _current
-
-
-def this_process() -> str:
-    """Return this process's id and when it began, which together no other process of the host has."""
-    return f"{os.getpid()} {psutil.Process().create_time()}"
-
-
-def is_alive(process: str) -> bool:
-    """Tell whether a process of this host, as `this_process` named it, still runs."""
-    pid, _, began = process.partition(" ")
-    try:
-        found = psutil.Process(int(pid))
-        return str(found.create_time()) == began and found.status() != psutil.STATUS_ZOMBIE
-    except (ValueError, psutil.Error):
-        return False
 
 
 def is_draining() -> bool:

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import Error, connection
 from django.db.models.functions import Now
 
-from provisioning.drivers.supervision import LEASE_FILE
+from provisioning.drivers.folders import lease_file
 from provisioning.models import DeploymentStatus, Step, StepStatus
 from provisioning.workers.run import work_folder
 
@@ -54,7 +54,7 @@ class Lease:
         self._seconds = lease_time().total_seconds()
         self._renew_at = time.monotonic() + self._seconds / 3
         self._valid_until = time.monotonic() + self._seconds
-        self._file = work_folder(step) / LEASE_FILE
+        self._file = lease_file(work_folder(step))
         self._taken = False
         stopping = step.deployment.status == DeploymentStatus.CANCELLING
         self._told = REASONS[step.deployment.ends_as] if stopping else None
@@ -122,9 +122,10 @@ class Lease:
 
     def _tell_supervisor(self) -> None:
         """Write until when the step is held, always as many bytes, so that a full disk is no reason to stop."""
-        self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._file.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
         descriptor = os.open(self._file, os.O_CREAT | os.O_WRONLY, 0o644)
         try:
+            os.fchmod(descriptor, 0o644)  # the supervisor may be another user
             os.pwrite(descriptor, f"{self._valid_until:020.3f}\n".encode(), 0)
         finally:
             os.close(descriptor)

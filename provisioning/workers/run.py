@@ -14,7 +14,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from provisioning.drivers.base import DriverError, LeaseLostError
-from provisioning.drivers.supervision import CONTROL_FOLDER
+from provisioning.drivers.folders import (
+    credentials_folder,
+    make_control_folder,
+    read_left,
+    write_private,
+)
 from provisioning.models import Step
 from provisioning.services.credentials import Given, credentials_for
 from provisioning.services.state.versions import hold_step, newest_state, store_version
@@ -79,11 +84,12 @@ class StepRun:
             self.mask(given.value)
 
     def _in_file(self, given: Given) -> str:
-        folder = self.work_folder / CONTROL_FOLDER / "credentials"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_control_folder(self.work_folder)
+        folder = credentials_folder(self.work_folder)
+        folder.mkdir(mode=0o700, exist_ok=True)
         path = folder / given.name
-        path.touch(mode=0o600)
-        path.write_text(given.value)
+        if not _holds(path, given.value.encode()):  # a tool that is followed may be reading it
+            write_private(path, given.value.encode())
         return str(path)
 
     def persist(self, write: Callable[[], T]) -> T:
@@ -173,6 +179,13 @@ class StepRun:
 def work_folder(step: Step) -> Path:
     """Return the folder for the tools of a step's resource; it survives attempts."""
     return Path(settings.CONDUCTOR_WORK_DIR) / str(step.resource_id)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return read_left(path) == content
+    except (FileNotFoundError, DriverError):
+        return False
 
 
 def _environment(home: Path, driver: str) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -31,6 +30,7 @@ from provisioning.drivers.base import (
     StoppedError,
     declared_sensitive,
 )
+from provisioning.drivers.folders import remove_folder
 from provisioning.drivers.secrets import resolve_secrets
 from provisioning.drivers.supervision import printable
 from provisioning.durations import duration_text
@@ -284,7 +284,7 @@ def _clean_up(step: Step, run: StepRun) -> None:
     """Remove what the tool left, while no other attempt can have begun to use it; end the log."""
     if run.should_stop() == "lease lost":
         raise LeaseLostError(f"The lease of step {step.pk} was lost while its driver ran.")
-    shutil.rmtree(run.work_folder, ignore_errors=True)
+    remove_folder(run.work_folder)
     run.close()
 
 

@@ -12,6 +12,7 @@ from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
 from provisioning.drivers.base import LeaseLostError
+from provisioning.drivers.processes import is_alive
 from provisioning.drivers.supervision import GRACE_SECONDS, Tool
 from provisioning.drivers.supervisor import LEASE_LOST
 from provisioning.models import Deployment, DeploymentStatus, Step, StepStatus
@@ -21,7 +22,6 @@ from provisioning.queue import doorbell
 from provisioning.services import transitions
 from provisioning.services.deployments import cancel, end, finish
 from provisioning.services.state import events
-from provisioning.workers.heartbeat import is_alive
 from provisioning.workers.run import work_folder
 from provisioning.workers.tasks import is_anything_ready
 

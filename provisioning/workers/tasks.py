@@ -8,13 +8,14 @@ import time
 from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 
+from provisioning.drivers.processes import identity
 from provisioning.models import Step, StepStatus
 from provisioning.queue import doorbell
 from provisioning.queue.lifeline import draining
 from provisioning.services import transitions
 from provisioning.services.deployments import end
 from provisioning.services.locks import lock_limit
-from provisioning.workers.heartbeat import current_worker_id, is_draining, this_process
+from provisioning.workers.heartbeat import current_worker_id, is_draining
 from provisioning.workers.lease import lease_time
 from provisioning.workers.runner import run_step
 
@@ -239,7 +240,7 @@ def _take(step: Step) -> None:
         StepStatus.RUNNING,
         attempt=attempt,
         worker_id=current_worker_id(),
-        process=this_process(),
+        process=identity(),
         lease_until=Now() + lease_time(),
         started_at=Now() if step.started_at is None else step.started_at,
     )

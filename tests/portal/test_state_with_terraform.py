@@ -16,6 +16,7 @@ from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from rest_framework.authtoken.models import Token
 
+from provisioning.drivers.folders import said_folder
 from provisioning.models import (
     AuditEvent,
     Deployment,
@@ -87,7 +88,7 @@ def kill_terraform_once(ledger: Path, folder: Path) -> threading.Thread:
 
     def wait_and_kill() -> None:
         wait_for("the module came so far", ledger.exists, 30)
-        psutil.Process(int((folder / ".run" / "tool").read_text())).kill()
+        psutil.Process(int((said_folder(folder) / "tool").read_text())).kill()
 
     thread = threading.Thread(target=wait_and_kill)
     thread.start()

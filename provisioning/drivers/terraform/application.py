@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from provisioning.drivers.base import DriverError, DriverInput, Run, StoppedError
+from provisioning.drivers.folders import write_private
 from provisioning.drivers.supervision import Outcome, Tool, ToolLostError, follow
 from provisioning.drivers.terraform.backends import MANAGED, is_external, locate
 from provisioning.drivers.terraform.commands import VALUES_FILE, Commands
@@ -26,7 +27,7 @@ from provisioning.drivers.terraform.imports import (
 )
 from provisioning.drivers.terraform.keeper import LockedError, StateKeeper
 from provisioning.drivers.terraform.messages import Messages
-from provisioning.drivers.terraform.shipping import Shipper, write_private
+from provisioning.drivers.terraform.shipping import Shipper
 from provisioning.drivers.terraform.state import State
 
 T = TypeVar("T")

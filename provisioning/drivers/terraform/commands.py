@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from provisioning.drivers.base import DriverInput, Run, StoppedError
-from provisioning.drivers.supervision import (
-    CONTROL_FOLDER,
-    Outcome,
-    Tool,
-    follow,
-    printable,
-)
+from provisioning.drivers.folders import remove_folder, remove_left
+from provisioning.drivers.supervision import Outcome, Tool, follow, printable
 from provisioning.drivers.terraform.installation import (
     InitialisedModule,
     initialised_module,
@@ -94,7 +88,7 @@ class Commands:
 
     def clean(self) -> None:
         """Leave no secret behind; it is called only when the state has been stored."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_folder(self.folder)
 
     def _judge(self, outcome: Outcome, command: str, said: str) -> None:
         if outcome.exit_code == 0:
@@ -117,9 +111,5 @@ class Commands:
     def _clear(self) -> None:
         """Remove what an earlier attempt, perhaps of another version, has left besides the state."""
         for path in self.folder.iterdir():
-            if path.name in (*STATE_FILES, CONTROL_FOLDER):
-                continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            if path.name not in STATE_FILES:
+                remove_left(path)

@@ -14,12 +14,13 @@ from typing import Any
 
 from provisioning.drivers.base import DriverError, Run, StateLocation
 from provisioning.drivers.external_state import StateAccess
+from provisioning.drivers.folders import read_left, remove_left, write_private
 from provisioning.drivers.terraform.backends import HTTP, LOCAL, override
 from provisioning.drivers.terraform.commands import Commands
 from provisioning.drivers.terraform.installation import DATA_FOLDER
 from provisioning.drivers.terraform.journal import Journal
 from provisioning.drivers.terraform.keeper import Lock, located
-from provisioning.drivers.terraform.shipping import ERRORED_FILE, STATE_FILE, write_private
+from provisioning.drivers.terraform.shipping import ERRORED_FILE, STATE_FILE
 from provisioning.drivers.terraform.state import State
 
 # Override files are merged in the order of their names: this one has the last word.
@@ -140,9 +141,13 @@ class ExternalKeeper:
 
     def _take_errored(self) -> None:
         errored = self._folder / ERRORED_FILE
-        if errored.is_file():
-            self.rescue(errored.read_bytes())
-            errored.unlink()
+        try:
+            self.rescue(read_left(errored))
+        except FileNotFoundError:
+            return
+        except DriverError as error:
+            self._run.log(f"{error}\n", level="warning")
+        remove_left(errored)
 
     def _pull(self) -> State | None:
         raw = self._commands.read("state", "pull")

@@ -1,30 +1,34 @@
 """Keep a resource's state at Conductor: restore it, ship it while the tool runs.
 
 The tool keeps its state in a file of the work folder. It rewrites that file after each change, so a
-read may see half of it; only complete states with a higher serial are shipped. `shipped.json` notes
-the digest of what was stored last from this folder: a state that an orphaned tool wrote here after
-its worker died is taken only if nobody else has stored one since.
+read may see half of it; only complete states with a higher serial are shipped. `shipped.json`, beside
+it, notes the digest of what was stored last from this folder: a state that an orphaned tool wrote here
+after its worker died is taken only if nobody else has stored one since.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from provisioning.drivers.base import DriverError, Run, StateLocation
+from provisioning.drivers.folders import (
+    make_control_folder,
+    read_left,
+    remove_left,
+    write_private,
+)
 from provisioning.drivers.terraform.journal import Journal
 from provisioning.drivers.terraform.keeper import Lock, located
 from provisioning.drivers.terraform.state import State
 
 STATE_FILE = "terraform.tfstate"
 ERRORED_FILE = "errored.tfstate"
-SHIPPED_FILE = "shipped.json"
-STATE_FILES = (STATE_FILE, ERRORED_FILE, SHIPPED_FILE)
+STATE_FILES = (STATE_FILE, ERRORED_FILE)
 
 
 class Shipper:
@@ -33,6 +37,7 @@ class Shipper:
     def __init__(self, run: Run, folder: Path, location: StateLocation) -> None:
         self._run = run
         self._folder = folder
+        self._shipped = make_control_folder(folder) / "shipped.json"
         self._location = location
         self._seen: tuple[int, int, int] | None = None
         self._journal = Journal(run, shipped=True)
@@ -74,9 +79,9 @@ class Shipper:
         stored = self.current.raw if self.current is not None else None
         for name in (STATE_FILE, ERRORED_FILE):
             self._take_left_behind(self._folder / name, stored)
-        (self._folder / ERRORED_FILE).unlink(missing_ok=True)
+        remove_left(self._folder / ERRORED_FILE)
         target = self._folder / STATE_FILE
-        target.unlink(missing_ok=True)
+        remove_left(target)
         if self.current is not None:
             write_private(target, self.current.raw)
             self._note(self.current.raw)
@@ -91,12 +96,12 @@ class Shipper:
     def _ship_changed(self) -> None:
         path = self._folder / STATE_FILE
         try:
-            status = path.stat()
+            status = path.lstat()
         except FileNotFoundError:
             return
         seen = (status.st_mtime_ns, status.st_ino, status.st_size)
         if seen != self._seen:
-            raw = path.read_bytes()
+            raw = read_left(path)
             if self.ship(raw, written_at=status.st_mtime) or State.read(raw) is not None:
                 self._seen = seen
 
@@ -123,11 +128,11 @@ class Shipper:
         """
         self._seen = None
         self.tick()
-        errored = self._folder / ERRORED_FILE
-        if errored.is_file():
-            self.ship(errored.read_bytes())
-        target = self._folder / STATE_FILE
-        left = State.read(target.read_bytes()) if target.exists() else None
+        with suppress(FileNotFoundError):
+            self.ship(read_left(self._folder / ERRORED_FILE))
+        left = None
+        with suppress(FileNotFoundError):
+            left = State.read(read_left(self._folder / STATE_FILE))
         known = self.current
         if left is not None and known is not None and left.lineage != known.lineage:
             raise DriverError(
@@ -152,9 +157,13 @@ class Shipper:
         return self.current is None or self.current.is_followed_by(state)
 
     def _take_left_behind(self, path: Path, stored: bytes | None) -> None:
-        if not path.exists():
+        try:
+            left = State.read(read_left(path))
+        except FileNotFoundError:
             return
-        left = State.read(path.read_bytes())
+        except DriverError as error:
+            self._run.log(f"{error} The stored state is used.\n", level="warning")
+            return
         if left is None or not self._is_newer(left):
             return
         if stored is not None and _digest(stored) not in self._noted():
@@ -171,22 +180,13 @@ class Shipper:
         """Note what is shipped, if there is room for it: a full disk must not keep states from shipping."""
         noted = json.dumps([_digest(state) for state in states]).encode()
         with suppress(OSError):
-            write_private(self._folder / SHIPPED_FILE, noted)
+            write_private(self._shipped, noted)
 
     def _noted(self) -> list[str]:
         try:
-            return list(json.loads((self._folder / SHIPPED_FILE).read_bytes()))
+            return list(json.loads(self._shipped.read_bytes()))
         except (FileNotFoundError, ValueError):
             return []
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file at once that only its owner can read."""
-    temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    temporary.replace(path)
 
 
 def _digest(raw: bytes) -> str:

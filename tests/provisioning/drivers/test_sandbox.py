@@ -12,9 +12,8 @@ import pytest
 
 from provisioning.drivers import sandbox
 from provisioning.drivers.base import DriverError
+from provisioning.drivers.folders import lease_file, make_control_folder
 from provisioning.drivers.supervision import (
-    CONTROL_FOLDER,
-    LEASE_FILE,
     MARK,
     Outcome,
     Tool,
@@ -54,7 +53,8 @@ def bubblewrap(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def run(tmp_path: Path) -> MemoryRun:
     tmp_path.chmod(0o755)
     work = tmp_path / "work"
-    (work / "resource" / CONTROL_FOLDER).mkdir(parents=True)
+    (work / "resource").mkdir(parents=True)
+    make_control_folder(work / "resource")
     return MemoryRun(work / "resource")
 
 
@@ -125,7 +125,7 @@ def test_a_tool_sees_no_other_folder_and_no_other_process(bubblewrap: None, run:
 
 
 def test_a_tool_cannot_prolong_its_own_lease(bubblewrap: None, run: MemoryRun) -> None:
-    lease = run.work_folder / LEASE_FILE
+    lease = lease_file(run.work_folder)
     lease.write_text(f"{time.monotonic() + 600:020.3f}\n")
     outcome = _run(run, f"echo 9999999999999999.999 > {lease}")
     assert outcome.exit_code != 0
@@ -133,7 +133,7 @@ def test_a_tool_cannot_prolong_its_own_lease(bubblewrap: None, run: MemoryRun) -
 
 
 def test_a_lease_that_runs_out_is_seen_in_the_sandbox(kind: str, run: MemoryRun) -> None:
-    lease = run.work_folder / LEASE_FILE
+    lease = lease_file(run.work_folder)
     lease.write_text(f"{time.monotonic() + 0.5:020.3f}\n")
     with pytest.raises(ToolLostError):
         _run(run, "sleep 60")

@@ -13,9 +13,13 @@ import psutil
 import pytest
 
 from provisioning.drivers.base import LeaseLostError
+from provisioning.drivers.folders import (
+    control_folder,
+    lease_file,
+    make_control_folder,
+    said_folder,
+)
 from provisioning.drivers.supervision import (
-    CONTROL_FOLDER,
-    LEASE_FILE,
     STREAMS,
     Outcome,
     Tool,
@@ -101,9 +105,9 @@ def test_the_tool_sees_the_given_environment_only(
 
 def test_output_goes_to_files_that_only_the_owner_reads(run: MemoryRun) -> None:
     _run(run, "ls -l /proc/self/fd")
-    assert f"{run.work_folder}/.run/stdout.log" in run.text()
+    assert f"{run.work_folder}.run/stdout.log" in run.text()
     assert "pipe:" not in run.text()
-    assert (run.work_folder / ".run" / "stdout.log").stat().st_mode & 0o777 == 0o600
+    assert (control_folder(run.work_folder) / "stdout.log").stat().st_mode & 0o777 == 0o600
 
 
 def test_control_characters_are_stripped() -> None:
@@ -226,7 +230,7 @@ def test_the_next_attempt_follows_the_tool_of_a_killed_worker_to_its_end(tmp_pat
 
 def test_what_a_tool_said_and_how_it_ended_waits_for_the_next_attempt(tmp_path: Path) -> None:
     _start_and_die(tmp_path, "echo done")
-    _wait_for(tmp_path / CONTROL_FOLDER / "end")
+    _wait_for(said_folder(tmp_path) / "end")
     run = MemoryRun(tmp_path, attempt=2)
     left = Tool.left_in(tmp_path)
     assert left is not None
@@ -246,8 +250,8 @@ def test_only_the_attempt_just_before_left_a_tool_to_follow(tmp_path: Path) -> N
 
 def test_a_tool_whose_lease_runs_out_is_told_once(tmp_path: Path) -> None:
     ready, count = tmp_path / "ready", tmp_path / "count"
-    (tmp_path / CONTROL_FOLDER).mkdir()
-    (tmp_path / LEASE_FILE).write_text(str(time.monotonic() + 0.5))
+    make_control_folder(tmp_path)
+    lease_file(tmp_path).write_text(str(time.monotonic() + 0.5))
     _start_and_die(tmp_path, _counting(ready, count))
     run = MemoryRun(tmp_path, attempt=2)
     left = Tool.left_in(tmp_path)
@@ -263,7 +267,7 @@ def test_a_tool_whose_supervisor_is_killed_is_told_once(run: MemoryRun) -> None:
 
     def kill_the_supervisor() -> None:
         _wait_for(ready)
-        tool = int((run.work_folder / CONTROL_FOLDER / "tool").read_text())
+        tool = int((said_folder(run.work_folder) / "tool").read_text())
         os.kill(psutil.Process(tool).ppid(), signal.SIGKILL)
 
     killer = threading.Thread(target=kill_the_supervisor)
@@ -281,7 +285,7 @@ def test_what_a_tool_left_when_its_supervisor_was_killed_is_ended(run: MemoryRun
         ["/bin/sh", "-c", script], run=run, folder=run.work_folder, environment=run.environment
     )
     _wait_for(child)
-    leader = int((tool.files / "tool").read_text())
+    leader = int((tool.said / "tool").read_text())
     os.kill(psutil.Process(leader).ppid(), signal.SIGKILL)
     assert tool.wait(5)
     tool.end(run)
@@ -317,7 +321,7 @@ def test_a_later_order_may_shorten_the_grace(run: MemoryRun) -> None:
     )
     _wait_for(ready)
     tool.order("stop", "cancelled", 600)
-    _wait_for(tool.files / "told")
+    _wait_for(tool.said / "told")
     tool.order("stop", "cancelled", 0.1)
     assert tool.wait(5)
     assert tool.outcome() == Outcome(-signal.SIGKILL, "cancelled")
@@ -335,7 +339,7 @@ def test_a_tool_whose_worker_was_killed_before_it_ran_is_lost(run: MemoryRun) ->
 
 
 def test_the_end_of_the_lease_shortens_the_grace_of_a_cancelled_tool(run: MemoryRun) -> None:
-    ready, lease = run.work_folder / "ready", run.work_folder / LEASE_FILE
+    ready, lease = run.work_folder / "ready", lease_file(run.work_folder)
     tool = Tool.start(
         ["/bin/sh", "-c", f"trap '' INT; touch {ready}; sleep 60; sleep 60"],
         run=run,
@@ -344,7 +348,7 @@ def test_the_end_of_the_lease_shortens_the_grace_of_a_cancelled_tool(run: Memory
     )
     _wait_for(ready)
     tool.order("stop", "cancelled", 600)
-    _wait_for(tool.files / "told")
+    _wait_for(tool.said / "told")
     lease.write_text(str(time.monotonic() - LEASE_GRACE_SECONDS))
     assert tool.wait(5)
     assert tool.outcome() == Outcome(-signal.SIGKILL, "cancelled")

@@ -18,7 +18,8 @@ import pytest
 
 from provisioning.drivers import get_driver
 from provisioning.drivers.base import DriverError, LeaseLostError, StoppedError
-from provisioning.drivers.supervision import CONTROL_FOLDER, Outcome, Tool
+from provisioning.drivers.folders import said_folder
+from provisioning.drivers.supervision import Outcome, Tool
 from provisioning.drivers.terraform.state import State
 from tests.provisioning.drivers.runs import FolderRun, MemoryRun, driver_input
 
@@ -331,7 +332,7 @@ def test_what_was_left_before_a_cancel_is_stored_and_nothing_is_begun(
     resource = module(SIMPLE, size="small")
     DRIVER.ensure(resource, run)
     left = json.loads(run.states[-1]) | {"serial": 90}
-    run.states.pop()
+    run.states.clear()
     run.work_folder.mkdir(parents=True, exist_ok=True)
     (run.work_folder / "terraform.tfstate").write_text(json.dumps(left))
     run.attempt, run.told = 2, "cancelled"
@@ -417,7 +418,7 @@ def test_nothing_made_is_missing_from_state_after_a_kill(
         stderr=subprocess.DEVNULL,
     )
     _wait_until(lambda: len(_ledger(ledger)) >= made_before)
-    tool = psutil.Process(int((work / CONTROL_FOLDER / "tool").read_text()))
+    tool = psutil.Process(int((said_folder(work) / "tool").read_text()))
     processes = {"worker": worker, "supervisor": tool.parent(), "terraform": tool}
     for victim in victims.split():
         processes[victim].kill()

@@ -20,7 +20,7 @@ from django.conf import settings
 
 from provisioning.drivers import get_driver
 from provisioning.drivers.base import DriverError, StoppedError
-from provisioning.drivers.supervision import CONTROL_FOLDER
+from provisioning.drivers.folders import said_folder
 from provisioning.drivers.terraform.backends import check_backend, locate
 from tests.provisioning.drivers.runs import MemoryRun, driver_input
 from tests.provisioning.queue.conftest import wait_for
@@ -180,7 +180,7 @@ def killed(resource: Any, run: MemoryRun, here: Path) -> None:
 
     def kill() -> None:
         wait_for("the module came so far", here.exists, 20)
-        psutil.Process(int((run.work_folder / CONTROL_FOLDER / "tool").read_text())).kill()
+        psutil.Process(int((said_folder(run.work_folder) / "tool").read_text())).kill()
 
     thread = threading.Thread(target=kill)
     thread.start()

@@ -19,7 +19,7 @@ import pytest
 
 from provisioning.drivers import get_driver
 from provisioning.drivers.base import DriverError
-from provisioning.drivers.supervision import CONTROL_FOLDER
+from provisioning.drivers.folders import said_folder
 from provisioning.drivers.terraform.backends import check_backend, locate
 from provisioning.drivers.terraform.keeper import lock_in
 from tests.provisioning.drivers.runs import MemoryRun, driver_input
@@ -117,7 +117,7 @@ def test_a_state_lives_in_s3_and_a_lock_that_a_killed_tool_left_is_released(
 
     def kill() -> None:
         wait_for("the module came so far", here.exists, 20)
-        psutil.Process(int((run.work_folder / CONTROL_FOLDER / "tool").read_text())).kill()
+        psutil.Process(int((said_folder(run.work_folder) / "tool").read_text())).kill()
 
     thread = threading.Thread(target=kill)
     thread.start()

@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from provisioning.drivers.base import DriverError, StoppedError
-from provisioning.drivers.supervision import CONTROL_FOLDER, Tool
-from provisioning.drivers.work_folder import HOLDER_FILE, holder_of, occupied
+from provisioning.drivers.folders import control_folder, make_control_folder
+from provisioning.drivers.supervision import Tool
+from provisioning.drivers.work_folder import holder_of, occupied
 from tests.provisioning.drivers.runs import MemoryRun
 
 ROOT = Path(__file__).parents[3]
@@ -78,12 +79,12 @@ def _start(run: MemoryRun, script: str) -> Tool:
     tool = Tool.start(
         ["/bin/sh", "-c", script], run=run, folder=run.work_folder, environment=run.environment
     )
-    _wait_for(tool.files / "tool")
+    _wait_for(tool.said / "tool")
     return tool
 
 
 def _is_over(tool: Tool) -> bool:
-    return _gone(int((tool.files / "tool").read_text()))
+    return _gone(int((tool.said / "tool").read_text()))
 
 
 def test_the_tool_of_another_step_is_ended_before_anything_starts(tmp_path: Path) -> None:
@@ -125,8 +126,8 @@ def test_a_holder_that_is_stopped_for_ever_is_killed(tmp_path: Path) -> None:
 
 def test_a_process_that_only_has_the_holders_number_is_left_alone(tmp_path: Path) -> None:
     other = subprocess.Popen(["/bin/sleep", "60"])
-    (tmp_path / CONTROL_FOLDER).mkdir()
-    (tmp_path / HOLDER_FILE).write_text(f'{{"pid": {other.pid}, "started": 1.0}}')
+    make_control_folder(tmp_path)
+    (control_folder(tmp_path) / "holder").write_text(f"{other.pid} 1@0")
     assert holder_of(tmp_path) is None
     other.kill()
     other.wait()

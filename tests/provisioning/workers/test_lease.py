@@ -9,7 +9,7 @@ from django.db import OperationalError
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from provisioning.drivers.supervision import LEASE_FILE
+from provisioning.drivers.folders import lease_file
 from provisioning.models import Deployment, Step
 from provisioning.workers.lease import Lease
 from provisioning.workers.run import work_folder
@@ -103,7 +103,7 @@ def test_a_lease_that_was_lost_for_want_of_the_database_is_not_taken_up_again(
 
 
 def test_each_renewal_is_told_to_the_supervisor_of_the_steps_tool(step: Step) -> None:
-    file = work_folder(step) / LEASE_FILE
+    file = lease_file(work_folder(step))
     with Lease(step):
         first = float(file.read_text())
         end = time.monotonic() + 3
