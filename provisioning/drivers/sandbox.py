@@ -58,6 +58,16 @@ class Sandbox:
     def __str__(self) -> str:
         return f"{self.kind}, own user" if self.own_user else self.kind
 
+    def weakness(self) -> str:
+        """Say what a tool reaches that it should not, as a sentence; "" if it is shut off well."""
+        if os.geteuid() == 0 and not self.own_user:
+            return "Tools run as root here and can read and change everything on this host."
+        if self.kind == BUBBLEWRAP:
+            return ""
+        if self.own_user:
+            return "Tools see whatever any user of this host may see."
+        return "Tools can read what the worker can, its keys and its database's address included."
+
     def wrap(
         self,
         arguments: Sequence[str],

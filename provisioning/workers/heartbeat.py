@@ -41,13 +41,16 @@ class Heartbeat:
 
     def __init__(self, queues: Sequence[str]) -> None:
         self.id = uuid.uuid4()
+        sandbox = find_sandbox(Path(settings.CONDUCTOR_WORK_DIR) / "any")
+        if weakness := sandbox.weakness():
+            logger.warning("%s Install bubblewrap, or see CONDUCTOR_SANDBOX.", weakness)
         self._said = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "version": _version(),
             "queues": list(queues),
             "tools": installed_tools(),
-            "sandbox": str(find_sandbox(Path(settings.CONDUCTOR_WORK_DIR) / "any")),
+            "sandbox": str(sandbox),
             "stopped_at": None,
         }
 

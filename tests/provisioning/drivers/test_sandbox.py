@@ -201,3 +201,22 @@ def test_an_unknown_sandbox_is_refused_with_the_known_ones(
     with pytest.raises(DriverError, match="must be one of auto, bubblewrap, setpriv, none"):
         _run(run, "touch ran")
     assert not (run.work_folder / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "own_user", "user", "says"),
+    [
+        ("bubblewrap", True, 0, ""),
+        ("bubblewrap", False, 1000, ""),
+        ("bubblewrap", False, 0, "Tools run as root here"),
+        ("setpriv", True, 0, "Tools see whatever any user of this host may see."),
+        ("setpriv", False, 1000, "Tools can read what the worker can"),
+        ("none", False, 0, "Tools run as root here"),
+    ],
+)
+def test_what_a_tool_reaches_that_it_should_not_is_said(
+    kind: str, own_user: bool, user: int, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    said = sandbox.Sandbox(kind, own_user).weakness()
+    assert said.startswith(says) if says else said == ""

@@ -326,6 +326,20 @@ def test_a_cancel_stops_the_apply_and_keeps_what_was_made(
     assert set(made) <= set(_items(run.states[-1]))
 
 
+def test_another_resources_state_is_not_taken_through_a_link(
+    module: Any, run: MemoryRun, tmp_path: Path
+) -> None:
+    resource = module(SIMPLE, size="small")
+    victim = tmp_path / "victim.tfstate"
+    victim.write_text(json.dumps({"version": 4, "serial": 90, "lineage": "a", "resources": []}))
+    run.work_folder.mkdir(parents=True)
+    (run.work_folder / "terraform.tfstate").symlink_to(victim)
+    assert DRIVER.ensure(resource, run).outputs == {"size": "small"}
+    assert "terraform.tfstate in the tool's folder is no file of its own" in run.text()
+    assert not [state for state in run.states if json.loads(state)["serial"] == 90]
+    assert json.loads(victim.read_text())["serial"] == 90
+
+
 def test_what_was_left_before_a_cancel_is_stored_and_nothing_is_begun(
     module: Any, run: MemoryRun
 ) -> None:
