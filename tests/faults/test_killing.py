@@ -72,13 +72,15 @@ def kill(worker: RealWorker, chance: random.Random) -> str:
     """Kill the whole command, its main process, one that works, a supervisor, a tool, or all."""
     everything = worker.everything()
     supervisors = [each for each in everything if "supervisor.py" in title(each)]
-    tools = [child for each in supervisors for child in children(each)]
+    tools = [
+        child for each in supervisors for child in children(each) if child not in supervisors
+    ]
     victims: dict[str, list[psutil.Process]] = {
         "everything but the tools": [each for each in everything if each not in tools],
         "everything": everything,
         "the main process": [worker.main],
         "one process": [chance.choice(worker.workers())],
-        "a supervisor": supervisors[:1],
+        "a supervisor": chance.sample(supervisors, min(1, len(supervisors))),
         # With what it runs: a provisioner would go on and note what no state can know of.
         "a tool": [*tools[:1], *(each for tool in tools[:1] for each in children(tool))],
     }

@@ -81,7 +81,9 @@ class Faults(threading.Thread):
         self.chance.choice(self._supervisors()).kill()
 
     def kill_a_tool(self) -> None:
-        tool = self.chance.choice(self._supervisors()).children()[0]
+        supervisors = self._supervisors()
+        started = [child for each in supervisors for child in each.children()]
+        tool = self.chance.choice([each for each in started if each not in supervisors])
         for process in (*tool.children(), tool):
             process.kill()
 

@@ -164,9 +164,10 @@ def test_a_tool_whose_supervisor_is_killed_stops_gracefully_in_the_sandbox(
         ["/bin/sh", "-c", script], run=run, folder=run.work_folder, environment=run.environment
     )
     _wait_for(ready)
-    (supervisor,) = [
+    supervisor, keeper = (
         process for process in _processes(run.work_folder) if process.cmdline()[1:3] == ["-I", "-S"]
-    ]
+    )
+    assert keeper.ppid() == supervisor.pid
     supervisor.send_signal(signal.SIGKILL)
     with pytest.raises(ToolLostError, match="supervisor was killed"):
         follow(tool, run=run)

@@ -262,19 +262,55 @@ def test_a_tool_whose_lease_runs_out_is_told_once(tmp_path: Path) -> None:
     assert count.read_text() == "int\n"
 
 
-def test_a_tool_whose_supervisor_is_killed_is_told_once(run: MemoryRun) -> None:
+def _parents(folder: Path) -> tuple[psutil.Process, psutil.Process]:
+    """Return the keeper and the supervisor of the tool in a folder."""
+    _wait_for(said_folder(folder) / "tool")
+    tool = psutil.Process(int((said_folder(folder) / "tool").read_text()))
+    keeper = tool.parent()
+    assert keeper is not None
+    supervisor = keeper.parent()
+    assert supervisor is not None
+    return keeper, supervisor
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_tool_whose_keeper_or_supervisor_is_killed_is_told_once(
+    run: MemoryRun, victim: int
+) -> None:
     ready, count = run.work_folder / "ready", run.work_folder / "count"
-
-    def kill_the_supervisor() -> None:
-        _wait_for(ready)
-        tool = int((said_folder(run.work_folder) / "tool").read_text())
-        os.kill(psutil.Process(tool).ppid(), signal.SIGKILL)
-
-    killer = threading.Thread(target=kill_the_supervisor)
-    killer.start()
+    tool = Tool.start(
+        ["/bin/sh", "-c", _counting(ready, count)],
+        run=run,
+        folder=run.work_folder,
+        environment=run.environment,
+    )
+    _wait_for(ready)
+    _parents(run.work_folder)[victim].kill()
     with pytest.raises(ToolLostError, match="supervisor was killed"):
-        _run(run, _counting(ready, count))
-    killer.join()
+        follow(tool, run=run)
+    assert count.read_text() == "int\n"
+
+
+def test_a_tool_that_was_told_is_not_told_again_when_its_supervisor_is_killed(
+    run: MemoryRun,
+) -> None:
+    ready, count = run.work_folder / "ready", run.work_folder / "count"
+    script = f"trap 'echo int >> {count}' INT; touch {ready}; until test -e {ready}.end; do sleep 0.02; done"
+    tool = Tool.start(
+        ["/bin/sh", "-c", script], run=run, folder=run.work_folder, environment=run.environment
+    )
+    _wait_for(ready)
+    tool.order("stop", "cancelled", 60)
+    _wait_for(count)
+    _, supervisor = _parents(run.work_folder)
+    supervisor.kill()
+    supervisor.wait()
+    keeper_told_again = run.work_folder / "later"
+    threading.Timer(0.3, keeper_told_again.touch).start()
+    _wait_for(keeper_told_again)
+    ready.with_name("ready.end").touch()
+    with pytest.raises(ToolLostError, match="supervisor was killed"):
+        follow(tool, run=run)
     assert count.read_text() == "int\n"
 
 
@@ -286,8 +322,9 @@ def test_what_a_tool_left_when_its_supervisor_was_killed_is_ended(run: MemoryRun
     )
     _wait_for(child)
     leader = int((tool.said / "tool").read_text())
-    os.kill(psutil.Process(leader).ppid(), signal.SIGKILL)
-    assert tool.wait(5)
+    _parents(run.work_folder)[1].kill()
+    while not tool.wait(0.1):
+        pass
     tool.end(run)
     assert _gone(leader)
     assert _gone(int(child.read_text()))
