@@ -238,6 +238,8 @@ Q_CLUSTER = {
     "catch_up": False,
 }
 
+DEFAULT_EXCEPTION_REPORTER_FILTER = "conductor.error_reports.SilentFilter"
+
 # --- Logs -----------------------------------------------------------------------------------------
 LOG_LEVEL = environment.text("CONDUCTOR_LOG_LEVEL", "INFO").upper()
 if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR"}:

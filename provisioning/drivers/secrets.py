@@ -8,9 +8,11 @@ takes what follows the colon and returns the secret as text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from provisioning.drivers.base import DriverError
 from provisioning.score.secretref import KEY, is_secretref, malformed
@@ -20,6 +22,12 @@ ENTRY_POINT_GROUP = "conductor.secrets"
 VARIABLE_PREFIX = "CONDUCTOR_SECRET_"
 FOLDER_VARIABLE = "CONDUCTOR_SECRETS_DIR"
 MOST_BYTES = 1_000_000
+SECRET_NAME = re.compile(
+    r"pass(word|wd|phrase)|secret|token|credential|private_?key|access_?key|encryption_?key"
+    r"|account_?key|(^|_)sas(_|$)|api_?key",
+    re.IGNORECASE,
+)
+"""What settings and variables are called that hold a secret."""
 
 
 class SecretError(DriverError):
@@ -27,6 +35,21 @@ class SecretError(DriverError):
 
     def __init__(self, reference: str, reason: str) -> None:
         super().__init__(f"The secret {reference} cannot be had: {reason}.", permanent=True)
+
+
+def secrets_among(variables: Mapping[str, str]) -> Iterator[str]:
+    """Yield the secrets in an environment: by what the variables are called, and in addresses."""
+    for name, value in variables.items():
+        if SECRET_NAME.search(name):
+            yield value
+            continue
+        try:
+            password = urlsplit(value).password
+        except ValueError:
+            continue
+        if password:
+            yield password
+            yield unquote(password)
 
 
 def resolve_secrets(params: Mapping[str, Json], environment: Mapping[str, str]) -> dict[str, Json]:

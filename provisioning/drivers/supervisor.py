@@ -267,6 +267,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # What ends a whole machine or terminal reaches the tool as well, and once is enough for it.
         signal.signal(number, lambda *_: None)
+    os.umask(0o077)  # what a tool writes, such as a state, is for its own user
     folder, control, lease, lock, *arguments = sys.argv[1:]
     os.set_inheritable(int(lock), False)
     Supervisor(folder, control, lease, arguments).run()

@@ -212,7 +212,12 @@ def _json(character: str) -> Ways:
 
 @cache
 def _json_in_json(character: str) -> Ways:
-    return tuple(json.dumps(way, ensure_ascii=False)[1:-1] for way in _json(character))
+    """Return how JSON may write what JSON has written; each may escape what the other leaves alone."""
+    within = _json(character)
+    outer = within if within[0] == character else ()
+    return tuple(
+        dict.fromkeys([*(json.dumps(way, ensure_ascii=False)[1:-1] for way in within), *outer])
+    )
 
 
 @cache

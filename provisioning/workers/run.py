@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -20,6 +21,7 @@ from provisioning.drivers.folders import (
     read_left,
     write_private,
 )
+from provisioning.drivers.secrets import secrets_among
 from provisioning.models import Step
 from provisioning.services.credentials import Given, credentials_for
 from provisioning.services.state.versions import hold_step, newest_state, store_version
@@ -82,6 +84,12 @@ class StepRun:
         """Keep the credentials that a tool may have got out of every log line from now on."""
         for given in self._credentials:
             self.mask(given.value)
+        for secret in secrets_among(_passed_on()):
+            self.mask(secret)
+
+    def forget_credentials(self) -> None:
+        """Remove the files with credentials, once nothing of the run needs them any more."""
+        shutil.rmtree(credentials_folder(self.work_folder), ignore_errors=True)
 
     def _in_file(self, given: Given) -> str:
         make_control_folder(self.work_folder)
@@ -194,12 +202,16 @@ def _environment(home: Path, driver: str) -> dict[str, str]:
     That is PASSED_ON and what the operator chose with FOR_DRIVERS; the address of the PostgreSQL
     administrator reaches the `postgres` driver only.
     """
-    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    environment["HOME"] = str(home)
+    environment = {"HOME": str(home)}
     if driver == "postgres":
         try:
             environment["CONDUCTOR_POSTGRES_ADMIN_URL"] = settings.CONDUCTOR_POSTGRES_ADMIN_URL()
         except ImproperlyConfigured as error:
             raise DriverError(str(error), permanent=True) from error
+    return environment | _passed_on()
+
+
+def _passed_on() -> dict[str, str]:
     chosen = (name for name in os.environ if name.startswith(FOR_DRIVERS))
-    return environment | {name.removeprefix(FOR_DRIVERS): os.environ[name] for name in chosen}
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return passed_on | {name.removeprefix(FOR_DRIVERS): os.environ[name] for name in chosen}

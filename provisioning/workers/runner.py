@@ -87,7 +87,8 @@ def _attempt(step: Step, pause: float | None) -> bool:
             raise
         except (OperationalError, InterfaceError) as error:
             # Whoever has the step after the lease goes on with it.
-            raise LeaseLostError(f"Step {step.pk} was left: {error}") from error
+            # Its text may hold anything, and so may those it was raised from.
+            raise LeaseLostError(run.masked(f"Step {step.pk} was left: {error}")) from None
         except StoppedError as error:
             _stopped(step, run, str(error), error.reason)
         except DriverError as error:
@@ -309,6 +310,7 @@ def _stopped(step: Step, run: StepRun, message: str, reason: str) -> None:
 
 def _last_words(run: StepRun, message: str) -> str:
     """End the log with what is told of the step's end; return that without secrets."""
+    run.forget_credentials()
     message = run.masked(printable(message))
     run.log(message + "\n", level="error")
     run.close()

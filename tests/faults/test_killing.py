@@ -72,9 +72,7 @@ def kill(worker: RealWorker, chance: random.Random) -> str:
     """Kill the whole command, its main process, one that works, a supervisor, a tool, or all."""
     everything = worker.everything()
     supervisors = [each for each in everything if "supervisor.py" in title(each)]
-    tools = [
-        child for each in supervisors for child in children(each) if child not in supervisors
-    ]
+    tools = [child for each in supervisors for child in children(each) if child not in supervisors]
     victims: dict[str, list[psutil.Process]] = {
         "everything but the tools": [each for each in everything if each not in tools],
         "everything": everything,

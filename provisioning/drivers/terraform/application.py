@@ -47,6 +47,7 @@ class Application:
         self.run = run
         self.commands = Commands(resource, run)
         self.prepared = False
+        self._masked: State | None = None
         location = resource.state or locate({"type": MANAGED}, resource.resource_id)
         self.external = is_external(location)
         self.keeper: StateKeeper = (
@@ -98,7 +99,7 @@ class Application:
         left.take_over(self.run)
         self.run.log("Following what the attempt before this one began, from its first line on.\n")
         self.keeper.resume()
-        self._mask_outputs()
+        self._mask_state()
         try:
             self._follow(left)
         except ToolLostError as error:
@@ -111,7 +112,7 @@ class Application:
         if self.external:
             self._prepare()
         state = self._past_left_lock(self.keeper.restore)
-        self._mask_outputs()
+        self._mask_state()
         return state
 
     def _stop_if_told(self) -> None:
@@ -235,10 +236,10 @@ class Application:
         keeper = self.keeper
         messages = Messages(self.run, keeper.rescue, keeper.hear)
         try:
-            outcome = follow(tool, run=self.run, on_line=messages.line, on_tick=keeper.tick)
+            outcome = follow(tool, run=self.run, on_line=messages.line, on_tick=self._tick)
         except ToolLostError:
             keeper.collect()
-            self._mask_outputs()
+            self._mask_state()
             raise
         keeper.collect()
         try:
@@ -247,19 +248,24 @@ class Application:
             if outcome.exit_code == 0:
                 raise
             self.run.log(f"{error}\n", level="warning")
-        self._mask_outputs()
+        self._mask_state()
         self.commands.judge(outcome, messages)
 
     def _mask_params(self) -> None:
         for name in self.resource.sensitive_params:
             _mask(self.run, self.resource.params.get(name))
 
-    def _mask_outputs(self) -> None:
-        """Keep the state's sensitive outputs out of the log; of a new resource, they come with it."""
+    def _tick(self) -> None:
+        self.keeper.tick()
+        self._mask_state()
+
+    def _mask_state(self) -> None:
+        """Keep what the state calls sensitive out of the log; a new resource's comes as it is made."""
         state = self.keeper.current
-        if state is not None:
-            for name in state.sensitive():
-                _mask(self.run, state.outputs[name].get("value"))
+        if state is not None and state is not self._masked:
+            self._masked = state
+            for secret in state.secrets:
+                _mask(self.run, secret)
 
     def _values(self, variables: frozenset[str]) -> bytes:
         resource = self.resource

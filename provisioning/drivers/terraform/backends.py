@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from provisioning.drivers.base import StateLocation
 from provisioning.drivers.external_state import StateAccess
+from provisioning.drivers.secrets import SECRET_NAME
 from provisioning.exceptions import ConductorError
 
 MANAGED, HTTP, LOCAL, CUSTOM = "managed", "http", "local", "custom"
@@ -23,11 +24,6 @@ RESOURCE_ID = "${resource_id}"
 LONGEST_TEXT, LONGEST_PLACE = 250, 500
 _ANY_ID = "00000000-0000-0000-0000-000000000000"
 
-_SECRET = re.compile(
-    r"pass(word|wd|phrase)|secret|token|credential|private_?key|access_?key|encryption_?key"
-    r"|account_?key|(^|_)sas(_|$)|api_?key",
-    re.IGNORECASE,
-)
 _PASSWORD_IN_TEXT = re.compile(r"\b(ssl)?password\s*=", re.IGNORECASE)
 _BACKEND_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -205,7 +201,7 @@ _KINDS = {str: "text", bool: "true or false", dict: "an object"}
 
 
 def _unknown(kind: str, name: str, allowed: list[str]) -> str:
-    if _SECRET.search(name):
+    if SECRET_NAME.search(name):
         return _credential(kind, name)
     there = f"There are {', '.join(allowed)}." if allowed else "It takes none."
     return f"{kind} has no setting {name}. {there}"
@@ -224,7 +220,7 @@ def _secrets(kind: str, path: str, value: Any) -> Iterator[str]:
     """Refuse what gives a credential away inside of a known setting."""
     if isinstance(value, dict):
         for name, item in value.items():
-            if _SECRET.search(name):
+            if SECRET_NAME.search(name):
                 yield _credential(kind, f"{path}.{name}")
             else:
                 yield from _secrets(kind, f"{path}.{name}", item)

@@ -63,6 +63,7 @@ class InitialisedModule:
         """
         ignore = shutil.ignore_patterns(DATA_FOLDER, VARIABLES_FILE)
         shutil.copytree(self.folder, folder, symlinks=True, ignore=ignore, dirs_exist_ok=True)
+        folder.chmod(0o700)  # the copy took on the module's mode, and values and states come here
         link, data = folder / DATA_FOLDER, self.folder / DATA_FOLDER
         if own_data:
             link.mkdir()

@@ -30,6 +30,8 @@ class State:
     lineage: str
     outputs: Mapping[str, Mapping[str, Any]] = field(repr=False)
     instances: tuple[Instance, ...]
+    secrets: tuple[Any, ...] = field(repr=False)
+    """The values that the module or a provider marks sensitive, in outputs and in attributes."""
 
     @classmethod
     def read(cls, raw: bytes | None) -> State | None:
@@ -41,12 +43,17 @@ class State:
                 return None
             if not isinstance(lineage, str) or len(lineage) > 100 or not lineage.isprintable():
                 return None
+            outputs, resources = (
+                dict(document.get("outputs") or {}),
+                document.get("resources") or (),
+            )
             return cls(
                 raw=raw or b"",
                 serial=serial,
                 lineage=lineage,
-                outputs=dict(document.get("outputs") or {}),
-                instances=tuple(_instances(document.get("resources") or ())),
+                outputs=outputs,
+                instances=tuple(_instances(resources)),
+                secrets=(*_secret_outputs(outputs), *_secret_attributes(resources)),
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
@@ -81,6 +88,31 @@ def _instances(resources: Any) -> Iterator[Instance]:
                 str(resource.get("type")),
                 instance.get("attributes") or {},
             )
+
+
+def _secret_outputs(outputs: Mapping[str, Any]) -> Iterator[Any]:
+    yield from (output.get("value") for output in outputs.values() if output.get("sensitive"))
+
+
+def _secret_attributes(resources: Any) -> Iterator[Any]:
+    """Yield what a state's `sensitive_attributes` lead to, each a list of steps into the attributes."""
+    for resource in resources:
+        for instance in resource.get("instances", ()):
+            for path in instance.get("sensitive_attributes") or ():
+                yield _at(instance.get("attributes"), path)
+
+
+def _at(value: Any, path: Any) -> Any:
+    """Follow a path; None where it leads nowhere."""
+    for step in path:
+        name = step["value"]
+        if isinstance(name, Mapping):  # an index, with its type
+            name = name["value"]
+        try:
+            value = value[int(name) if isinstance(value, list) else name]
+        except (LookupError, TypeError, ValueError):
+            return None
+    return value
 
 
 def _index(instance: Mapping[str, Any]) -> str:

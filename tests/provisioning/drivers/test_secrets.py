@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from provisioning.drivers import secrets
-from provisioning.drivers.secrets import SecretError, resolve_secrets
+from provisioning.drivers.secrets import SecretError, resolve_secrets, secrets_among
 
 
 def ref(reference: str) -> dict[str, object]:
@@ -111,3 +111,15 @@ def test_an_entry_point_serves_its_scheme(monkeypatch: pytest.MonkeyPatch) -> No
 def test_an_unknown_scheme_is_named_with_those_there_are() -> None:
     with pytest.raises(SecretError, match="vautl is none of env, file"):
         resolve_secrets(ref("vautl:kv/db"), {})
+
+
+def test_the_secrets_of_an_environment_are_known_by_name_and_in_addresses() -> None:
+    variables = {
+        "AWS_REGION": "eu-west-1",
+        "AWS_SECRET_ACCESS_KEY": "key",
+        "GITHUB_TOKEN": "token",
+        "PATH": "/usr/bin:/bin",
+        "https_proxy": "http://me:p%40ss@proxy.example.org:3128/",
+        "odd": "http://[",
+    }
+    assert [*secrets_among(variables)] == ["key", "token", "p%40ss", "p@ss"]

@@ -136,3 +136,38 @@ def test_without_a_diagnostic_the_last_lines_are_told(run: MemoryRun, shipper: S
 def test_odd_lines_do_no_harm(run: MemoryRun, shipper: Shipper, line: str) -> None:
     Messages(run, shipper.ship).line("stdout", line)
     assert run.states == []
+
+
+def test_what_a_state_marks_sensitive_is_found_in_outputs_and_attributes() -> None:
+    def step(kind: str, value: object) -> dict[str, object]:
+        return {"type": kind, "value": value}
+
+    attributes = {"password": "one", "users": [{"name": "a"}, {"key": "two"}], "tags": {"x": "no"}}
+    paths = [
+        [step("get_attr", "password")],
+        [
+            step("get_attr", "users"),
+            step("index", {"value": 1, "type": "number"}),
+            step("get_attr", "key"),
+        ],
+        [step("get_attr", "gone"), step("index", {"value": "x", "type": "string"})],
+    ]
+    instance = {"attributes": attributes, "sensitive_attributes": paths}
+    state = State.read(
+        json.dumps(
+            {
+                "serial": 1,
+                "lineage": "a",
+                "outputs": {
+                    "plain": {"value": "no"},
+                    "secret": {"value": "three", "sensitive": True},
+                },
+                "resources": [
+                    {"mode": mode, "type": "t", "name": "n", "instances": [instance]}
+                    for mode in ("managed", "data")
+                ],
+            }
+        ).encode()
+    )
+    assert state is not None
+    assert state.secrets == ("three", "one", "two", None, "one", "two", None)

@@ -54,6 +54,7 @@ def test_values_of_every_kind_are_masked(value: object, text: str, hidden: str) 
         .replace(">", "\\u003E")
         .replace("&", "\\u0026"),
         json.dumps(json.dumps(TRICKY)[1:-1])[1:-1],
+        json.dumps(json.dumps(TRICKY)[1:-1])[1:-1].replace("<", "\\u003c").replace("&", "\\u0026"),
         quote(TRICKY),
         quote(TRICKY, safe=""),
         quote_plus(TRICKY),
