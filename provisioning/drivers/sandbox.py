@@ -16,6 +16,7 @@ names more paths to show, separated by colons, those ending in `=rw` to write in
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,10 +35,16 @@ KINDS = (AUTO, BUBBLEWRAP, SETPRIV, NONE)
 FIRST_USER, USERS = 60600, 500
 """Ids that neither Debian nor systemd gives to anybody (systemd, "Users, Groups, UIDs and GIDs")."""
 
-LIMITS = {"core": 0, "nofile": 8192, "fsize": 8 * 1024**3}
+LIMITS: dict[str, int] = {"core": 0, "nofile": 8192, "fsize": 8 * 1024**3}
 """Most of each for a tool: core dumps and files in bytes, open files."""
-MOST_PROCESSES = 2048
-"""Most processes of a tool's own user."""
+MEMORY, PROCESSES = "CONDUCTOR_TOOL_MEMORY", "CONDUCTOR_TOOL_PROCESSES"
+DEFAULTS = {MEMORY: 4096, PROCESSES: 2048}
+"""MiB for the data of each process, and how many processes a tool's own user may have; 0: no limit."""
+_STARVED = re.compile(
+    r"out of memory|cannot allocate memory|MemoryError|bad_alloc"
+    r"|resource temporarily unavailable|cannot fork|newosproc",
+    re.IGNORECASE,
+)
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _CONFIGURATION = (
@@ -99,14 +106,45 @@ class Sandbox:
         if user is not None:
             words += ["--reuid", str(user), "--regid", str(user), "--clear-groups"]
             words += ["--bounding-set=-all", "--inh-caps=-all"]
-            limits["nproc"] = MOST_PROCESSES
+            limits |= {"nproc": most(PROCESSES)} if most(PROCESSES) else {}
+        # Not the address space: Go reserves far more of that than it ever uses.
+        limits |= {"data": most(MEMORY) * 1024**2} if most(MEMORY) else {}
         return [
             *words,
             "--",
             "prlimit",
-            *(f"--{name}={most}" for name, most in limits.items()),
+            *(f"--{name}={limit}" for name, limit in limits.items()),
             "--",
         ]
+
+
+def most(variable: str) -> int:
+    """Return a limit that the operator may have set; raise DriverError if it is no number."""
+    text = os.environ.get(variable, "").strip()
+    if text and not (text.isascii() and text.isdigit()):
+        raise DriverError(f"{variable} must be a whole number, and is {text!r}.", permanent=True)
+    return int(text or DEFAULTS[variable])
+
+
+def is_starved(text: str) -> bool:
+    """Tell whether a line of a tool's output says that it got no more memory or processes."""
+    return _STARVED.search(text) is not None
+
+
+def starved_hint(folder: Path) -> str:
+    """Return a sentence about the limits for the error of a tool that seems to have run into one."""
+    sandbox = find_sandbox(folder)
+    limits = []
+    if sandbox.kind != NONE and most(MEMORY):
+        limits.append(f"{most(MEMORY)} MiB of memory in each process ({MEMORY})")
+    if sandbox.own_user and most(PROCESSES):
+        limits.append(f"{most(PROCESSES)} processes ({PROCESSES})")
+    if not limits:
+        return "It ran out of memory or processes: its host has no more to give."
+    return (
+        f"It ran out of memory or processes, of which tools may use {' and '.join(limits)}: let it do "
+        "less at once, or raise the limit on the worker."
+    )
 
 
 def user_of(folder: Path) -> int:

@@ -33,6 +33,7 @@ from provisioning.drivers.base import (
     workload_ports,
 )
 from provisioning.drivers.folders import remove_folder, write_private
+from provisioning.drivers.sandbox import is_starved, starved_hint
 from provisioning.drivers.supervision import Outcome, Tool, ToolLostError, follow, printable
 from provisioning.drivers.work_folder import occupied
 
@@ -164,7 +165,8 @@ class _Command:
             raise StoppedError(f"{name} was stopped ({outcome.stopped}).", outcome.stopped)
         if outcome.exit_code:
             last = " ".join(line for line in errors[-5:] if line.strip())
-            message = f"{name} failed (exit status {outcome.exit_code}): {last}"
+            hint = f" {starved_hint(self.folder)}" if any(map(is_starved, errors)) else ""
+            message = f"{name} failed (exit status {outcome.exit_code}): {last}{hint}"
             raise DriverError(message, permanent=False)
 
 

@@ -9,7 +9,6 @@ from datetime import timedelta
 from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Greatest, Now
-from django.utils import timezone
 
 from provisioning.drivers.base import LeaseLostError
 from provisioning.drivers.processes import is_alive
@@ -102,7 +101,7 @@ def _is_lost(step: Step) -> bool:
     """Tell whether a locked step's worker is silent or dead; its lease may have been renewed just now."""
     if step.status == StepStatus.RECOVERING or step.lease_until is None:
         return True
-    return step.lease_until < timezone.now() or (_is_of_here(step) and not is_alive(step.process))
+    return _is_over(step) or (_is_of_here(step) and not is_alive(step.process))
 
 
 def _may_go_on(step: Step) -> bool:
@@ -130,7 +129,8 @@ def _is_of_here(step: Step) -> bool:
 
 
 def _is_over(step: Step) -> bool:
-    return step.lease_until is not None and step.lease_until < timezone.now()
+    """Tell whether a step's lease is over, by the database's clock, not by this host's."""
+    return Step.objects.filter(pk=step.pk, lease_until__lt=Now()).exists()
 
 
 def _end(step: Step, *, cancelled: bool) -> None:

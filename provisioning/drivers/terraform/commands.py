@@ -6,6 +6,7 @@ from pathlib import Path
 
 from provisioning.drivers.base import DriverInput, Run, StoppedError
 from provisioning.drivers.folders import remove_folder, remove_left
+from provisioning.drivers.sandbox import starved_hint
 from provisioning.drivers.supervision import Outcome, Tool, follow, printable
 from provisioning.drivers.terraform.installation import (
     InitialisedModule,
@@ -84,13 +85,13 @@ class Commands:
 
     def judge(self, outcome: Outcome, messages: Messages) -> None:
         """Raise what the end of a command means, unless it succeeded."""
-        self._judge(outcome, "", messages.summary())
+        self._judge(outcome, "", messages.summary(), starved=messages.starved)
 
     def clean(self) -> None:
         """Leave no secret behind; it is called only when the state has been stored."""
         remove_folder(self.folder)
 
-    def _judge(self, outcome: Outcome, command: str, said: str) -> None:
+    def _judge(self, outcome: Outcome, command: str, said: str, *, starved: bool = False) -> None:
         if outcome.exit_code == 0:
             return
         if outcome.stopped is not None:
@@ -103,7 +104,8 @@ class Commands:
             else f"failed (exit status {outcome.exit_code})"
         )
         what = f"{self.tool.name} {command}".strip()
-        error = tool_error(f"{what} {how}: {said}")
+        hint = f"\n{starved_hint(self.folder)}" if starved else ""
+        error = tool_error(f"{what} {how}: {said}{hint}")
         if not isinstance(error, LockedError):  # which may be gone when it is tried again
             self.clean()
         raise error

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from provisioning.drivers.base import Run
+from provisioning.drivers.sandbox import is_starved
 from provisioning.drivers.supervision import printable
 from provisioning.drivers.terraform.keeper import lock_in
 from provisioning.drivers.terraform.state import place_of
@@ -38,6 +39,7 @@ class Messages:
         self._plain: list[str] = []
         self.errors: list[str] = []
         self.planned: list[str] = []
+        self.starved = False
 
     def line(self, stream: str, line: str) -> None:
         """Take one line of output."""
@@ -78,6 +80,7 @@ class Messages:
     def _text(self, stream: str, line: str) -> None:
         text = printable(line)
         if text.strip():
+            self.starved = self.starved or is_starved(text)
             self._plain = [*self._plain[-2 * _SHOWN_ERRORS :], text.strip()]
         self._run.log(text + "\n", stream=stream)
 
@@ -91,6 +94,7 @@ class Messages:
         if not isinstance(diagnostic, dict):
             return
         text = printable(_sentence(diagnostic))
+        self.starved = self.starved or is_starved(text)
         severity = diagnostic.get("severity")
         if severity == "error":
             self.errors.append(text)

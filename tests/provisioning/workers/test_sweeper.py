@@ -3,11 +3,12 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from provisioning.drivers.supervision import Outcome, Tool
 from provisioning.models import AuditEvent, Deployment, PossibleOrphan, Step, ToolEvent, Worker
@@ -285,3 +286,34 @@ def test_a_queue_with_ready_steps_is_rung_and_no_other(place: Place, rung: list[
     rung.clear()
     sweep()
     assert rung == []
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_host_whose_clock_is_wrong_waits_as_long_for_a_tool_of_another_host(
+    place: Place, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    step = lost(place, worker=elsewhere())
+    wrong = timedelta(hours=hours)
+    monkeypatch.setattr(timezone, "now", lambda: datetime.now(UTC) + wrong)
+
+    sweep()
+    sweep()
+    assert Step.objects.get(pk=step.pk).status == "recovering"
+    assert claim("default") is None
+
+    Step.objects.filter(pk=step.pk).update(lease_until=Now() - timedelta(seconds=1))
+    sweep()
+    assert Step.objects.get(pk=step.pk).status == "pending"
+
+
+def test_a_host_whose_clock_is_ahead_ends_no_cancelled_step_whose_tool_may_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = lost(place, worker=elsewhere())
+    cancel_deployment(deployment=step.deployment, actor=system_user())
+    monkeypatch.setattr(timezone, "now", lambda: datetime.now(UTC) + timedelta(hours=1))
+
+    sweep()
+    sweep()
+
+    assert Step.objects.get(pk=step.pk).status == "recovering"
