@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -491,6 +492,28 @@ def test_an_https_address_is_held_to_the_checked_one(settings: LazySettings) -> 
     assert settled_host("https://127.0.0.1/x.git") == "127.0.0.1:443:127.0.0.1"
     assert settled_host("https://127.0.0.1:8443/x.git") == "127.0.0.1:8443:127.0.0.1"
     assert settled_host("ssh://git@127.0.0.1/x.git") == ""
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.0.0.1", "224.0.0.1", "::1", "fd00::1", "::10.0.0.1", "::ffff:10.0.0.1",
+        "64:ff9b::10.0.0.1", "2002:a00:1::1",
+    ],
+)  # fmt: skip
+def test_a_host_with_any_private_address_is_refused(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [(0, 0, 0, "", (each, 0)) for each in ("198.41.0.4", "64:ff9b::198.41.0.4", address)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
+    with pytest.raises(CatalogError, match="which is in a private network"):
+        settled_host("ssh://git@two.example.org/x.git")
+
+
+def test_a_host_with_public_addresses_is_held_to_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [(0, 0, 0, "", (each, 0)) for each in ("2002:c629:4::1", "64:ff9b::198.41.0.4")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
+    assert settled_host("https://x.example.org/y.git") == "x.example.org:443:[2002:c629:4::1]"
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,16 @@ from provisioning.services.catalog.problems import CatalogError
 SCP_LIKE = re.compile(r"\A[\w.-]+@(?P<host>[\w.-]+):(?!//)")
 HTTPS_PORT = 443
 
+_EMBEDDING = (
+    (ipaddress.IPv6Network("::/96"), 0),  # IPv4-compatible, RFC 4291
+    (ipaddress.IPv6Network("::ffff:0:0/96"), 0),  # IPv4-mapped, RFC 4291
+    (ipaddress.IPv6Network("64:ff9b::/96"), 0),  # behind NAT64, RFC 6052
+    (ipaddress.IPv6Network("2002::/16"), 80),  # 6to4, RFC 3056
+)
+"""IPv6 networks whose addresses lead to an IPv4 address, and how many bits stand to its right."""
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 
 def check_address(url: str) -> None:
     """Raise CatalogError unless a git repository may be read from this address."""
@@ -53,21 +63,33 @@ def settled_host(url: str) -> str:
             f"Catalogues may be fetched from {', '.join(trusted)}, not from {host}: "
             "CONDUCTOR_CATALOG_HOSTS says so."
         )
-    address = _address_of(host)
-    if not trusted and not ipaddress.ip_address(address).is_global:
+    addresses = _addresses_of(host)
+    # Git over ssh may take any of them.
+    private = next((each for each in addresses if not _is_public(each)), None)
+    if not trusted and private is not None:
         raise CatalogError(
-            f"{host} is {address}, which is in a private network. If catalogues may be fetched from "
+            f"{host} is {private}, which is in a private network. If catalogues may be fetched from "
             f"there, name it in CONDUCTOR_CATALOG_HOSTS."
         )
     if parts.scheme != "https":
         return ""
-    shown = f"[{address}]" if ":" in address else address
+    address = addresses[0]
+    shown = f"[{address}]" if address.version == 6 else str(address)
     return f"{host}:{parts.port or HTTPS_PORT}:{shown}"
 
 
-def _address_of(host: str) -> str:
+def _is_public(address: Address) -> bool:
+    """Tell whether an address, and the IPv4 address that it may embed, is of the public internet."""
+    if isinstance(address, ipaddress.IPv6Address):
+        for network, right in _EMBEDDING:
+            if address in network:
+                return _is_public(ipaddress.IPv4Address(int(address) >> right & 0xFFFFFFFF))
+    return address.is_global and not address.is_multicast
+
+
+def _addresses_of(host: str) -> list[Address]:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
         raise CatalogError(f"There is no host {host}: {error.strerror}.") from error
-    return str(found[0][4][0])
+    return [ipaddress.ip_address(each[4][0]) for each in found]
