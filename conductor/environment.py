@@ -15,6 +15,16 @@ from django.core.exceptions import ImproperlyConfigured
 
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off", ""})
+# A server that has vanished without a word would else be waited for up to two hours (tcp(7)).
+POSTGRES_PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""How long a connection may be dead before it ends: seconds, the last one milliseconds."""
 POSTGRES_SCHEMES = ("postgres", "postgresql", "psql", "pgsql")
 
 _env = environ.Env()
@@ -106,8 +116,12 @@ def http_url(name: str, default: str) -> str:
 
 
 def database(name: str) -> dict[str, Any]:
-    """Return the variable's PostgreSQL address as one entry of Django's DATABASES."""
-    return dict(environ.Env.db_url_config(postgres_url(name)))
+    """Return the variable's PostgreSQL address as one entry of Django's DATABASES.
+
+    Its query holds libpq's parameters, which go before POSTGRES_PATIENCE.
+    """
+    found = dict(environ.Env.db_url_config(postgres_url(name)))
+    return found | {"OPTIONS": POSTGRES_PATIENCE | found.get("OPTIONS", {})}
 
 
 def fernet_keys(name: str) -> list[str]:

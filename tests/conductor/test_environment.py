@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
+from psycopg.conninfo import make_conninfo
 
 from conductor import environment
 from conductor.apps import check_environment
@@ -84,6 +85,25 @@ def test_own_database_replaces_the_embedded_one(monkeypatch: pytest.MonkeyPatch,
     assert settings["EMBEDDED_SERVER"] is None
     assert settings["SESSION_COOKIE_SECURE"] is True
     assert not var.exists()
+
+
+def test_own_database_that_vanishes_is_given_up_unless_its_address_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, var: Path
+) -> None:
+    address = OWN_DATABASE["DATABASE_URL"] + "?connect_timeout=3&tcp_user_timeout=0&sslmode=require"
+    database = load(monkeypatch, **(OWN_DATABASE | {"DATABASE_URL": address}))["DATABASES"][
+        "default"
+    ]
+    assert database["OPTIONS"] == {
+        "connect_timeout": 3,
+        "keepalives": 1,
+        "keepalives_idle": 5,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 0,
+        "sslmode": "require",
+    }
+    make_conninfo(**database["OPTIONS"])  # libpq knows them all
 
 
 def test_own_database_without_admin_address_says_what_to_set(
