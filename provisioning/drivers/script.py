@@ -16,7 +16,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,15 @@ class ScriptDriver:
     def ensure(self, resource: DriverInput, run: Run) -> DriverResult:
         """Run the command, store the state it answers and return its outputs."""
         before = _state(run)
-        answer = _Command(resource, run).run(_words(resource.config, "args"), before)
-        outputs = _object(answer, "resource_outputs")
-        state: State = {
-            "resource_state": _object(answer, "resource_state"),
-            "shared_state": _patched(before["shared_state"], _object(answer, "shared_state")),
-        }
-        run.ship_state(json.dumps(state, sort_keys=True).encode())
+        command = _Command(resource, run)
+        with command.carried_out(_words(resource.config, "args"), before) as said:
+            answer = _answer(Path(command.program).name, said)
+            outputs = _object(answer, "resource_outputs")
+            state: State = {
+                "resource_state": _object(answer, "resource_state"),
+                "shared_state": _patched(before["shared_state"], _object(answer, "shared_state")),
+            }
+            run.ship_state(json.dumps(state, sort_keys=True).encode())
         sensitive = declared_sensitive(resource.outputs, outputs)
         for name in sensitive:
             run.mask(str(outputs[name]))
@@ -85,12 +88,12 @@ class ScriptDriver:
         """Run the command with `destroy_args`, if the template has them, and empty the state."""
         before = _state(run)
         if "destroy_args" in resource.config:
-            _Command(resource, run).run(
-                _words(resource.config, "destroy_args"), before, answers=False
-            )
+            words = _words(resource.config, "destroy_args")
+            with _Command(resource, run).carried_out(words, before):
+                run.ship_state(b"{}")
         else:
             run.log("The template has no destroy_args: nothing is run, the state is forgotten.\n")
-        run.ship_state(b"{}")
+            run.ship_state(b"{}")
 
 
 class _Command:
@@ -100,20 +103,24 @@ class _Command:
         self.program = _command(resource.content, resource.config)
         self.folder = run.work_folder
 
-    def run(self, words: list[str], before: State, *, answers: bool = True) -> dict[str, Any]:
-        """Run the command, or follow to its end the one that the attempt before this one began."""
+    @contextmanager
+    def carried_out(self, words: list[str], before: State) -> Iterator[str]:
+        """Run the command, or hear to its end the one that the attempt before this one began.
+
+        Yields what it wrote to standard output. Whoever takes that stores the state before leaving:
+        what the command said stays in the folder until then, for the next attempt.
+        """
         with occupied(self.tell, keep_tool=True):
             for name in self.resource.sensitive_params:
                 self.tell.mask(str(self.resource.params.get(name, "")) or name)
             try:
-                said = self._finish_left() or self._follow(self._start(words, before))
+                yield self._finish_left() or self._follow(self._start(words, before))
             except LeaseLostError:
-                raise  # the command goes on, for whoever has the step now
+                raise  # the command, or what it said, is for whoever has the step now
             except Exception:
                 remove_folder(self.folder)
                 raise
             remove_folder(self.folder)
-        return _answer(Path(self.program).name, said) if answers else {}
 
     def _finish_left(self) -> str:
         left = Tool.left_in(self.folder)
@@ -156,7 +163,7 @@ class _Command:
                 errors.append(printable(line))
                 self.tell.log(printable(line) + "\n", stream=stream)
 
-        self._judge(follow(tool, run=self.tell, on_line=listen), errors)
+        self._judge(follow(tool, run=self.tell, on_line=listen, forget=False), errors)
         return "\n".join(heard) + "\n"
 
     def _judge(self, outcome: Outcome, errors: list[str]) -> None:

@@ -303,6 +303,7 @@ def follow(
     on_line: Callable[[str, str], None] | None = None,
     on_tick: Callable[[], None] | None = None,
     grace: Mapping[str, float] | None = None,
+    forget: bool = True,
 ) -> Outcome:
     """Hear a tool from the beginning of its output to its end, and leave no process of it behind.
 
@@ -311,7 +312,8 @@ def follow(
     with `grace` seconds (by reason) before it is killed. Raises ToolLostError if the tool could not do
     its work for want of those two, and whatever a callback raised, once the tool has ended; a run that
     has lost its lease leaves the tool to its supervisor and to whoever has the step now, and raises
-    LeaseLostError at once.
+    LeaseLostError at once. Without `forget`, the next attempt can hear the ended tool once more, for as
+    long as its folder is there: that is for a tool whose output is all that is left of its work.
     """
     following = _Following(
         tool,
@@ -319,6 +321,7 @@ def follow(
         on_line or (lambda stream, line: run.log(printable(line) + "\n", stream=stream)),
         on_tick or (lambda: None),
         {**GRACE_SECONDS, **(grace or {})},
+        forget,
     )
     try:
         return following.to_the_end()
@@ -334,9 +337,11 @@ class _Following:
         on_line: Callable[[str, str], None],
         on_tick: Callable[[], None],
         grace: Mapping[str, float],
+        forget: bool,
     ) -> None:
         self.tool, self.run = tool, run
         self.on_line, self.on_tick, self.grace = on_line, on_tick, grace
+        self.forget = forget
         self.told = False
         self.failure: Exception | None = None
         self.tails = {stream: Tail(tool.files / f"{stream}.log") for stream in STREAMS}
@@ -349,7 +354,8 @@ class _Following:
             self._stop_if_told()
         self.tool.end(self.run)
         self._look(last=True)
-        self.tool.forget()
+        if self.forget:
+            self.tool.forget()
         if self.failure is not None:
             raise self.failure
         outcome = self.tool.outcome()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from provisioning.drivers import get_driver
-from provisioning.drivers.base import DriverError, DriverInput
+from provisioning.drivers.base import DriverError, DriverInput, LeaseLostError
 from tests.provisioning.drivers.runs import MemoryRun, driver_input, outputs
 
 DRIVER = get_driver("script")
@@ -77,6 +77,24 @@ def test_state_is_kept_between_runs(tmp_path: Path, run: MemoryRun) -> None:
         "resource_state": {"count": 2},
         "shared_state": {"seen": {"a": 2}},
     }
+
+
+@pytest.mark.parametrize("action", [DRIVER.ensure, DRIVER.destroy])
+def test_an_answer_that_could_not_be_stored_is_heard_by_the_next_attempt(
+    tmp_path: Path, run: MemoryRun, action: Any
+) -> None:
+    counting = f"#!/bin/sh\ncat > /dev/null\necho ran >> {tmp_path}/out/ran\n"
+    text = counting + """echo '{"resource_state": {"id": 7}}'\n"""
+    resource = _script(tmp_path, text, config={"destroy_args": ["gone"]})
+    (tmp_path / "out").mkdir()
+    run.fenced = True
+    with pytest.raises(LeaseLostError):
+        action(resource, run)
+    again = MemoryRun(run.work_folder, attempt=2, recovering=True)
+    action(resource, again)
+    assert (tmp_path / "out" / "ran").read_text() == "ran\n"
+    assert len(again.states) == 1
+    assert not run.work_folder.exists()
 
 
 def test_shared_state_is_patched_as_json_merge_patch(tmp_path: Path, run: MemoryRun) -> None:
