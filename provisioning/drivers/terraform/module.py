@@ -22,6 +22,8 @@ PROVIDED_VARIABLES = (
     "conductor_uid",
 )
 SUFFIXES = (".tf", ".tf.json", ".tofu", ".tofu.json")
+COMMENT = "//"
+"""The key that the JSON syntax leaves for people (HCL JSON Profile, "Comments")."""
 
 _HEREDOC = re.compile(
     r"<<(?P<indented>-?)(?P<word>\w+)\r?\n(?P<text>.*?)[ \t]*(?P=word)\s*\Z", re.DOTALL
@@ -75,7 +77,11 @@ def declared_blocks(content: Path, kind: str) -> dict[tuple[str, ...], Block]:
         if path.name.endswith(SUFFIXES):
             for _, label, body in _blocks([(path.name, _parsed(path))], kind):
                 if kind == "resource":
-                    found |= {(label, name): _body(block) for name, block in body.items()}
+                    found |= {
+                        (label, name): block
+                        for name, said in body.items()
+                        for block in _bodies(said)
+                    }
                 else:
                     found[label,] = body
     return found
@@ -84,7 +90,10 @@ def declared_blocks(content: Path, kind: str) -> dict[tuple[str, ...], Block]:
 def _parsed(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
-        document = json.loads(text) if path.name.endswith(".json") else _hcl(path.name, text)
+        if path.name.endswith(".json"):
+            document = json.loads(text, object_pairs_hook=lambda pairs: _object(path.name, pairs))
+        else:
+            document = _hcl(path.name, text)
     except json.JSONDecodeError as error:
         raise _bad(path.name, f"{error.msg}.", error.lineno, error.colno) from error
     except UnicodeDecodeError as error:
@@ -92,6 +101,16 @@ def _parsed(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise _bad(path.name, "the file is not a JSON object.")
     return document
+
+
+def _object(file: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse duplicate keys: Terraform takes every block of them, and a dict only the last."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found and key != COMMENT:
+            raise _bad(file, f"the key {key!r} stands twice in one object: make the two one.")
+        found[key] = value
+    return found
 
 
 def _hcl(file: str, text: str) -> dict[str, Any]:
@@ -141,20 +160,24 @@ def _blocks(
 ) -> Iterator[tuple[str, str, Block]]:
     """Yield (file, name, body) of each block of a kind, in both syntaxes."""
     for file, document in documents:
-        groups = document.get(kind, [])
-        for group in groups if isinstance(groups, list) else [groups]:
-            for name, body in group.items():
-                yield file, name, _body(body)
+        for group in _bodies(document.get(kind)):
+            for name, said in group.items():
+                if name != COMMENT:
+                    for body in _bodies(said):
+                        yield file, name, body
 
 
-def _body(said: Any) -> Block:
-    body: Block = said[0] if isinstance(said, list) else said
-    return body
+def _bodies(said: Any) -> Iterator[Block]:
+    """Yield the bodies of blocks of one kind; JSON may nest them in lists, as deep as it likes."""
+    if isinstance(said, list):
+        for each in said:
+            yield from _bodies(each)
+    elif isinstance(said, dict):
+        yield said
 
 
 def _refuse_backend(file: str, document: Mapping[str, Any]) -> None:
-    settings = document.get("terraform", [])
-    for block in settings if isinstance(settings, list) else [settings]:
+    for block in _bodies(document.get("terraform")):
         for word in ("backend", "cloud"):
             if word in block:
                 raise _bad(
@@ -184,10 +207,8 @@ def _refuse_sources(file: str, document: Mapping[str, Any]) -> None:
         )
         if why:
             raise _bad(file, why)
-    settings = document.get("terraform", [])
-    for block in settings if isinstance(settings, list) else [settings]:
-        groups = block.get("required_providers", [])
-        for group in groups if isinstance(groups, list) else [groups]:
+    for block in _bodies(document.get("terraform")):
+        for group in _bodies(block.get("required_providers")):
             for requirement in group.values():
                 source = requirement.get("source") if isinstance(requirement, dict) else None
                 if isinstance(source, str) and (why := refused_provider(source)):
@@ -200,8 +221,7 @@ def _variable(file: str, name: str, block: Block) -> dict[str, Any]:
     except ValueError as error:
         raise _bad(file, f"the type of variable {name!r} cannot be read: {error}.") from error
     notes = [str(block.get("description", "")).strip()]
-    rules = block.get("validation", [])
-    for rule in rules if isinstance(rules, list) else [rules]:
+    for rule in _bodies(block.get("validation")):
         keywords = validation_schema(name, str(rule.get("condition", "")), schema)
         if keywords is None or schema.keys() & keywords.keys():
             notes.append(f"Must satisfy: {unwrapped(str(rule.get('condition', '')))}")

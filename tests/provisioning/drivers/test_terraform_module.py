@@ -205,6 +205,11 @@ def test_the_json_syntax_is_read_too(tmp_path: Path) -> None:
     assert [output.name for output in found.outputs] == ["o"]
 
 
+def test_comments_of_the_json_syntax_are_none_of_its_blocks(tmp_path: Path) -> None:
+    text = '{"//": "a", "//": "b", "output": {"//": "c", "o": {"value": 1, "//": ["d"]}}}'
+    assert [output.name for output in _described(tmp_path, text, "a.tf.json").outputs] == ["o"]
+
+
 @pytest.mark.parametrize(
     ("text", "file", "message"),
     [
@@ -218,9 +223,16 @@ def test_the_json_syntax_is_read_too(tmp_path: Path) -> None:
         ("terraform {\n  cloud {}\n}\n", "b.tf", r"^b\.tf: .* its own `cloud` block"),
         ('{"terraform": {"backend": {"s3": {}}}}', "b.tf.json", r"its own `backend` block"),
         ("terraform {\n  cloud {}\n}\n", "b.tofu", r"its own `cloud` block"),
+        (
+            '{"terraform": {"backend": {"local": {}}}, "terraform": {}}', "b.tf.json",
+            r"^b\.tf\.json: the key 'terraform' stands twice in one object",
+        ),
+        ('{"terraform": [[{"backend": {"s3": {}}}]]}', "b.tf.json", r"its own `backend` block"),
+        ('{"terraform": {"backend": {"s3": {}}}}', "x_override.tf.json", r"its own `backend` block"),
+        ('{"terraform": {"cloud": {}}}', "override.tofu.json", r"its own `cloud` block"),
         ("hello", "README.md", r"holds no Terraform module"),
     ],
-)
+)  # fmt: skip
 def test_a_bad_module_is_refused_with_its_place(
     tmp_path: Path, text: str, file: str, message: str
 ) -> None:

@@ -88,3 +88,31 @@ def test_a_module_with_another_source_is_refused_with_its_file(
     with pytest.raises(DriverError, match=f"^{where}: ") as refused:
         describe_module(tmp_path)
     assert why in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (
+            '{"module": {"m": {"source": "/srv"}}, "module": {}}',
+            "the key 'module' stands twice in one object",
+        ),
+        (
+            '{"module": {"m": {"source": "/srv"}, "m": {"source": "./a"}}}',
+            "the key 'm' stands twice in one object",
+        ),
+        (
+            '{"module": {"m": [{"source": "./a"}, {"source": "/srv"}]}}',
+            "neither in the template's folder",
+        ),
+        (
+            '{"terraform": [[{"required_providers": {"x": {"source": "evil.example/a/b"}}}]]}',
+            "comes from the host evil.example",
+        ),
+    ],
+)
+def test_json_hides_no_source(tmp_path: Path, text: str, why: str) -> None:
+    (tmp_path / "x_override.tf.json").write_text(text)
+    with pytest.raises(DriverError, match=r"^x_override\.tf\.json: ") as refused:
+        describe_module(tmp_path)
+    assert why in str(refused.value)
