@@ -9,14 +9,13 @@ from provisioning.drivers.folders import remove_folder, remove_left
 from provisioning.drivers.sandbox import starved_hint
 from provisioning.drivers.supervision import Outcome, Tool, follow, printable
 from provisioning.drivers.terraform.installation import (
-    InitialisedModule,
-    initialised_module,
     installation,
     seen_by_tool,
     tool_environment,
 )
 from provisioning.drivers.terraform.keeper import LockedError, tool_error
 from provisioning.drivers.terraform.messages import Messages
+from provisioning.drivers.terraform.module_cache import InitialisedModule, initialised_module
 from provisioning.drivers.terraform.shipping import STATE_FILES
 
 VALUES_FILE = "conductor.tfvars.json"

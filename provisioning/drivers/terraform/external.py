@@ -17,9 +17,9 @@ from provisioning.drivers.external_state import StateAccess
 from provisioning.drivers.folders import read_left, remove_left, write_private
 from provisioning.drivers.terraform.backends import HTTP, LOCAL, override
 from provisioning.drivers.terraform.commands import Commands
-from provisioning.drivers.terraform.installation import DATA_FOLDER
 from provisioning.drivers.terraform.journal import Journal
 from provisioning.drivers.terraform.keeper import Lock, located
+from provisioning.drivers.terraform.module_cache import DATA_FOLDER
 from provisioning.drivers.terraform.shipping import ERRORED_FILE, STATE_FILE
 from provisioning.drivers.terraform.state import State
 
