@@ -19,6 +19,8 @@ from provisioning.drivers.secrets import SECRET_NAME
 from provisioning.exceptions import ConductorError
 
 MANAGED, HTTP, LOCAL, CUSTOM = "managed", "http", "local", "custom"
+OVERRIDE_FILE = "zzzz_conductor_override.tf.json"
+"""Override files are merged in the order of their names: this one has the last word."""
 RESOURCE_ID = "${resource_id}"
 """What stands for the resource's id in the settings of a custom backend."""
 LONGEST_TEXT, LONGEST_PLACE = 250, 500
@@ -168,6 +170,17 @@ def override(location: StateLocation, access: StateAccess | None) -> bytes:
             "update_method": "POST",
         }
     return json.dumps({"terraform": {"backend": {backend: _literal(config)}}}).encode()
+
+
+def override_managed() -> bytes:
+    """Return the module's override file by which the tool keeps its state in the work folder."""
+    return json.dumps({"terraform": {"backend": {LOCAL: {}}}}).encode()
+
+
+def is_managed(noted: bytes) -> bool:
+    """Tell whether `init` has noted the backend of `override_managed`, and no other, for a module."""
+    backend = json.loads(noted).get("backend") or {}
+    return backend.get("type") == LOCAL and not any((backend.get("config") or {}).values())
 
 
 def _problems(backend: Any) -> Iterator[str]:

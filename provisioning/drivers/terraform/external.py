@@ -15,7 +15,7 @@ from typing import Any
 from provisioning.drivers.base import DriverError, Run, StateLocation
 from provisioning.drivers.external_state import StateAccess
 from provisioning.drivers.folders import read_left, remove_left, write_private
-from provisioning.drivers.terraform.backends import HTTP, LOCAL, override
+from provisioning.drivers.terraform.backends import HTTP, LOCAL, OVERRIDE_FILE, override
 from provisioning.drivers.terraform.commands import Commands
 from provisioning.drivers.terraform.journal import Journal
 from provisioning.drivers.terraform.keeper import Lock, located
@@ -23,8 +23,6 @@ from provisioning.drivers.terraform.module_cache import DATA_FOLDER
 from provisioning.drivers.terraform.shipping import ERRORED_FILE, STATE_FILE
 from provisioning.drivers.terraform.state import State
 
-# Override files are merged in the order of their names: this one has the last word.
-OVERRIDE_FILE = "zzzz_conductor_override.tf.json"
 BACKEND_FOLDER = ".backend"
 RECOVERED_FILE = "recovered.tfstate"
 LOCK_WAIT = "15s"

@@ -13,12 +13,15 @@ from pathlib import Path
 
 from provisioning.drivers.base import DriverError, DriverInput, Run, StoppedError
 from provisioning.drivers.supervision import printable, supervise
+from provisioning.drivers.terraform.backends import OVERRIDE_FILE, is_managed, override_managed
 from provisioning.drivers.terraform.installation import (
     Installation,
     seen_by_tool,
     tool_environment,
 )
 from provisioning.drivers.terraform.module import declared_variables
+from provisioning.drivers.terraform.shipping import STATE_FILE
+from provisioning.drivers.terraform.sources import refused_installed
 from provisioning.drivers.work_folder import wait_for_lock
 
 DATA_FOLDER = ".terraform"
@@ -85,11 +88,24 @@ def _initialise(resource: DriverInput, run: Run, tool: Installation, target: Pat
         shutil.copytree(resource.content, folder, symlinks=True, ignore=_NOT_COPIED)
         variables = sorted(declared_variables(folder))
         (folder / VARIABLES_FILE).write_text(json.dumps(variables))
+        (folder / OVERRIDE_FILE).write_bytes(override_managed())
         logs = Path(name) / "logs"
         logs.mkdir()
         _run_init(run, tool, folder, logs, tool_environment(run, target.parent))
+        _refuse_installed(folder)
         _let_all_read(folder)
         folder.rename(target)
+
+
+def _refuse_installed(folder: Path) -> None:
+    """Hold what `init` made of a module to the rules; what the module says can be read in many ways."""
+    data = folder / DATA_FOLDER
+    noted = data / STATE_FILE
+    why = refused_installed(folder, data)
+    if not why and noted.is_file() and not is_managed(noted.read_bytes()):
+        why = "it sets a backend of its own. Conductor keeps the state itself: remove the block."
+    if why:
+        raise DriverError(f"The module is not used: {why}", permanent=True)
 
 
 def _let_all_read(folder: Path) -> None:

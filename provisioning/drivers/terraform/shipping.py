@@ -53,7 +53,7 @@ class Shipper:
         return located(self._location, self.current)
 
     def prepare(self) -> None:
-        """Do nothing: a module without a backend keeps its state in its folder."""
+        """Do nothing: an initialised module keeps its state in the folder that it is laid into."""
 
     def resume(self) -> State | None:
         """Return the last state, leaving the folder as it is: a tool is at work there."""

@@ -7,9 +7,10 @@ commas. Grammar: Terraform, "Module Sources" and "Provider Requirements".
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 HOSTS_VARIABLE = "CONDUCTOR_TERRAFORM_HOSTS"
@@ -50,6 +51,26 @@ def refused_provider(source: str) -> str:
     """Say why a provider may not come from a source (`[HOST/]NAMESPACE/TYPE`), or return ""."""
     host, _, rest = source.partition("/")
     return _refused_host(source, host) if rest.count("/") == 1 else ""
+
+
+def refused_installed(folder: Path, data: Path) -> str:
+    """Say why what `init` has installed for the module in a folder may not be used, or return "".
+
+    In its data folder Terraform notes every module and has every provider that will run, also those that
+    only a downloaded module asks for.
+    """
+    noted = data / "modules" / "modules.json"
+    for module in json.loads(noted.read_bytes())["Modules"] if noted.is_file() else ():
+        source, place = module["Source"], folder / module["Dir"]
+        if not place.resolve().is_relative_to(folder.resolve()):
+            return f"the module {module['Key']!r} leads out of the template's folder."
+        own = not module["Key"] or source.startswith(("./", "../"))
+        if not own and (why := refused_module(source, PurePosixPath())):
+            return f"in the module {module['Key']!r}, {why}"
+    for provider in sorted((data / "providers").glob("*/*/*")):
+        if why := refused_provider(provider.relative_to(data / "providers").as_posix()):
+            return f"the provider {why}"
+    return ""
 
 
 def _host_of_module(address: str) -> str:

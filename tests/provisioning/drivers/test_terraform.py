@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -299,6 +300,61 @@ def test_a_failing_init_says_why_and_leaves_nothing(
     with pytest.raises(DriverError, match=r"init failed.*nowhere"):
         DRIVER.ensure(module('module "x" {\n  source = "./nowhere"\n}\n'), run)
     assert [each for each in (tmp_path / "terraform-init").iterdir() if each.is_dir()] == []
+
+
+def _assert_not_used(resource: Any, run: MemoryRun, why: str) -> None:
+    with pytest.raises(DriverError, match=f"^The module is not used: .*{why}") as refused:
+        DRIVER.ensure(resource, run)
+    assert refused.value.permanent is True
+    cache = run.work_folder.parent.parent / "terraform-init"
+    assert [each for each in cache.iterdir() if each.is_dir()] == []
+    assert run.states == []
+
+
+def test_an_override_file_of_the_module_does_not_move_the_state(
+    module: Any, run: MemoryRun, tmp_path: Path
+) -> None:
+    resource = module(SIMPLE, size="small")
+    elsewhere = f'terraform {{\n  backend "local" {{\n    path = "{tmp_path}/elsewhere"\n  }}\n}}\n'
+    (resource.content / "x_override.tf").write_text(elsewhere)
+    assert DRIVER.ensure(resource, run).outputs == {"size": "small"}
+    assert not (tmp_path / "elsewhere").exists()
+    assert len(run.states) >= 1
+
+
+def test_an_override_file_that_comes_after_conductors_is_refused(
+    module: Any, run: MemoryRun, tmp_path: Path
+) -> None:
+    resource = module(SIMPLE, size="small")
+    elsewhere = f'terraform {{\n  backend "local" {{\n    path = "{tmp_path}/elsewhere"\n  }}\n}}\n'
+    (resource.content / "zzzzz_override.tf").write_text(elsewhere)
+    _assert_not_used(resource, run, "it sets a backend of its own")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_module_that_init_took_from_elsewhere_is_not_used(
+    module: Any, run: MemoryRun, tmp_path: Path
+) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "main.tf").write_text('output "x" {\n  value = 1\n}\n')
+    resource = module(f'module "x" {{\n  source = "{tmp_path}/outside"\n}}\n')
+    _assert_not_used(resource, run, "the module 'x' leads out of the template's folder")
+
+
+def test_a_provider_that_init_took_from_elsewhere_is_not_used(
+    module: Any, run: MemoryRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+    place = tmp_path / "mirror/evil.example/acme/dock/1.0.0" / f"linux_{machine}"
+    place.mkdir(parents=True)
+    program = place / "terraform-provider-dock_v1.0.0"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("CONDUCTOR_TERRAFORM_MIRROR", str(tmp_path / "mirror"))
+    asked = 'terraform {\n  required_providers {\n    d = { source = "evil.example/acme/dock" }\n  }\n}\n'
+    _assert_not_used(
+        module(asked), run, "'evil.example/acme/dock' comes from the host evil.example"
+    )
 
 
 def test_a_missing_binary_is_named(

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path, PurePosixPath
 
 import pytest
 
 from provisioning.drivers.base import DriverError
 from provisioning.drivers.terraform.module import describe_module
-from provisioning.drivers.terraform.sources import refused_module, refused_provider
+from provisioning.drivers.terraform.sources import (
+    refused_installed,
+    refused_module,
+    refused_provider,
+)
 
 ROOT = PurePosixPath()
 
@@ -116,3 +121,49 @@ def test_json_hides_no_source(tmp_path: Path, text: str, why: str) -> None:
     with pytest.raises(DriverError, match=r"^x_override\.tf\.json: ") as refused:
         describe_module(tmp_path)
     assert why in str(refused.value)
+
+
+def _installed(folder: Path, *modules: tuple[str, str, str], provider: str = "") -> str:
+    data = folder / ".terraform"
+    (data / "modules").mkdir(parents=True)
+    (data / "providers" / provider).mkdir(parents=True)
+    rows = [{"Key": key, "Source": source, "Dir": place} for key, source, place in modules]
+    (data / "modules" / "modules.json").write_text(json.dumps({"Modules": rows}))
+    return refused_installed(folder, data)
+
+
+def test_what_a_trusted_module_installs_from_trusted_hosts_is_taken(tmp_path: Path) -> None:
+    assert not _installed(
+        tmp_path,
+        ("", "", "."),
+        ("own", "./own", "own"),
+        ("vpc", "registry.terraform.io/acme/vpc/aws", ".terraform/modules/vpc"),
+        ("vpc.part", "../part", ".terraform/modules/vpc/part"),
+        ("vpc.git", "git::https://github.com/acme/x.git?ref=v1", ".terraform/modules/vpc.git"),
+        provider="registry.terraform.io/hashicorp/aws",
+    )
+
+
+def test_what_a_downloaded_module_takes_from_elsewhere_is_refused(tmp_path: Path) -> None:
+    assert _installed(
+        tmp_path,
+        ("vpc", "registry.terraform.io/acme/vpc/aws", ".terraform/modules/vpc"),
+        ("vpc.x", "git::https://evil.example/x.git", ".terraform/modules/vpc.x"),
+    ).startswith(
+        "in the module 'vpc.x', 'git::https://evil.example/x.git' comes from the host evil"
+    )
+
+
+def test_a_downloaded_module_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "module").mkdir()
+    refused = _installed(tmp_path / "module", ("vpc.x", "../../../x", ".terraform/../../x"))
+    assert refused == "the module 'vpc.x' leads out of the template's folder."
+
+
+def test_a_provider_that_a_downloaded_module_takes_from_elsewhere_is_refused(
+    tmp_path: Path,
+) -> None:
+    refused = _installed(tmp_path, provider="evil.example/acme/dock/1.0.0/linux_amd64")
+    assert refused.startswith(
+        "the provider 'evil.example/acme/dock' comes from the host evil.example"
+    )
