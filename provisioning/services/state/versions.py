@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
@@ -23,6 +22,7 @@ from provisioning.services.audit import record
 from provisioning.services.locks import lock_environment
 from provisioning.services.resources.find import require_owner
 from provisioning.services.state.locks import holder_of, live_lock
+from provisioning.services.state.retention import prune_versions
 
 AT_CONDUCTOR = ("", MANAGED, HTTP)
 FOLLOWS, NUMBERED = "state_version_follows", "state_version_number_unique"
@@ -112,7 +112,7 @@ def store_version(
             if newest is None or broken != FOLLOWS:
                 raise
             raise StateRefusedError(_refusal(newest, serial, lineage)) from error
-        versions.filter(number__lte=number - settings.CONDUCTOR_STATE_VERSIONS).delete()
+        prune_versions(resource_id, number)
         return number
     raise StateRefusedError("The state was not stored: others store states of this resource too.")
 

@@ -33,11 +33,11 @@ def state(serial: int, lineage: str = "a", **more: Any) -> bytes:
     return json.dumps({"serial": serial, "lineage": lineage, **more}).encode()
 
 
-def store(resource: Resource, raw: bytes) -> int:
+def store(resource: Resource, raw: bytes, **writer: Any) -> int:
     read = State.read(raw)
     assert read is not None
     return store_version(
-        resource_id=resource.pk, state=raw, serial=read.serial, lineage=read.lineage
+        resource_id=resource.pk, state=raw, serial=read.serial, lineage=read.lineage, **writer
     )
 
 
@@ -58,8 +58,50 @@ def test_versions_are_numbered_and_the_oldest_go(
 ) -> None:
     settings.CONDUCTOR_STATE_VERSIONS = 3
     assert [store(resource, state(serial)) for serial in (3, 4, 7, 8, 20)] == [1, 2, 3, 4, 5]
-    kept = StateVersion.objects.order_by("number").values_list("number", "serial")
-    assert list(kept) == [(3, 7), (4, 8), (5, 20)]
+    assert kept() == [(3, 7), (4, 8), (5, 20)]
+
+
+def kept() -> list[tuple[int, int]]:
+    return list(StateVersion.objects.order_by("number").values_list("number", "serial"))
+
+
+def test_the_state_before_an_apply_of_many_versions_can_be_restored(
+    resource: Resource, place: Place, charlie: User, settings: LazySettings
+) -> None:
+    settings.CONDUCTOR_STATE_VERSIONS = 3
+    steps = [Step.objects.get(), place.deploy(SHARED + "    params: {a: 1}\n").steps.get()]
+    for step, serials in zip(steps, (range(1, 6), range(6, 26)), strict=True):
+        for serial in serials:
+            store(resource, state(serial), step=step.pk, attempt=1)
+
+    assert kept() == [(5, 5), (23, 23), (24, 24), (25, 25)]
+    restore_version(resource=resource, number=5, reason="x", actor=charlie)
+    assert newest_state(resource.pk) == state(26)
+
+
+def test_of_the_last_writers_alone_the_last_version_is_kept(
+    resource: Resource, place: Place, settings: LazySettings
+) -> None:
+    settings.CONDUCTOR_STATE_VERSIONS = 2
+    serial = 0
+    first = Step.objects.get()
+    for writer in ({"step": first.pk}, {"person": "alice"}, {"person": "bob"}, {"step": first.pk}):
+        for _ in range(4):
+            serial += 1
+            store(resource, state(serial), **writer)
+
+    assert kept() == [(12, 12), (15, 15), (16, 16)]
+
+
+def test_one_version_more_takes_no_query_while_none_is_too_many(
+    resource: Resource, settings: LazySettings, django_assert_num_queries: Any
+) -> None:
+    settings.CONDUCTOR_STATE_VERSIONS = 2
+    for serial in (1, 2):
+        with django_assert_num_queries(4):  # the newest one; and the new one, with its savepoint
+            store(resource, state(serial))
+    with django_assert_num_queries(5):
+        store(resource, state(3))
 
 
 def test_the_same_bytes_are_accepted_again_and_stored_once(resource: Resource) -> None:
