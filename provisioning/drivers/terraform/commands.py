@@ -8,6 +8,7 @@ from provisioning.drivers.base import DriverInput, Run, StoppedError
 from provisioning.drivers.folders import remove_folder, remove_left
 from provisioning.drivers.sandbox import starved_hint
 from provisioning.drivers.supervision import Outcome, Tool, follow, printable
+from provisioning.drivers.terraform.hearing_out import hearing_out
 from provisioning.drivers.terraform.installation import (
     installation,
     seen_by_tool,
@@ -50,11 +51,11 @@ class Commands:
             self.environment.setdefault("GOGC", "400")
         return module
 
-    def start(self, *words: str) -> Tool:
+    def start(self, *words: str, run: Run | None = None) -> Tool:
         """Start a command; of those, only an apply is worth to be followed by another attempt."""
         return Tool.start(
             [self.tool.binary, *words],
-            run=self.run,
+            run=run or self.run,
             folder=self.folder,
             environment=self.environment,
             readable=self.readable,
@@ -69,15 +70,19 @@ class Commands:
         )
 
     def read(self, *words: str) -> bytes:
-        """Run a command to its end; return what it printed, which is not logged."""
+        """Run a command to its end; return what it printed, which is not logged.
+
+        A run that is told to stop lets it end all the same: what was made has to be known.
+        """
         errors: list[str] = []
 
         def heard(stream: str, line: str) -> None:
             if stream == "stderr":
                 errors.append(printable(line).strip(_FRAME))
 
-        tool = self.start(*words)
-        outcome = follow(tool, run=self.run, on_line=heard)
+        run = hearing_out(self.run)
+        tool = self.start(*words, run=run)
+        outcome = follow(tool, run=run, on_line=heard)
         command = " ".join(word for word in words[:2] if not word.startswith("-"))
         self._judge(outcome, command, "\n".join(line for line in errors if line))
         return (tool.files / "stdout.log").read_bytes()

@@ -160,19 +160,23 @@ def test_a_failure_leaves_no_suspicion_of_what_the_state_holds(
     assert not run.work_folder.exists()
 
 
-def test_a_cancel_is_heard(local: Any, run: MemoryRun, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["cancelled", "timed out"])
+def test_what_is_stopped_is_known_afterwards(
+    local: Any, run: MemoryRun, tmp_path: Path, how: str
+) -> None:
     here = tmp_path / "here"
 
-    def cancel() -> None:
+    def stop() -> None:
         wait_for("the module came so far", here.exists, 20)
-        run.told = "cancelled"
+        run.told = how
 
-    thread = threading.Thread(target=cancel)
+    thread = threading.Thread(target=stop)
     thread.start()
-    with pytest.raises(StoppedError, match="cancelled"):
+    with pytest.raises(StoppedError, match=rf"\({how}\); its state is stored"):
         DRIVER.ensure(local(commands=f"touch {here}; sleep 60"), run)
     thread.join()
     assert "it" in ids(state_in(tmp_path / "states"))
+    assert (run.external_state.events, run.external_state.orphans) == ({}, frozenset())
 
 
 def killed(resource: Any, run: MemoryRun, here: Path) -> None:

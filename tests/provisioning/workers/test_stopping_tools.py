@@ -12,7 +12,15 @@ import psutil
 import pytest
 
 from provisioning.encryption import decrypt_bytes
-from provisioning.models import Deployment, LogChunk, StateVersion, Step
+from provisioning.models import (
+    Deployment,
+    Environment,
+    LogChunk,
+    PossibleOrphan,
+    StateVersion,
+    Step,
+    ToolEvent,
+)
 from provisioning.models.deployments import TERMINAL_STATUSES
 from provisioning.services.deployments import cancel_deployment, retry_deployment
 from provisioning.services.people import system_user
@@ -146,6 +154,27 @@ def test_a_cancelled_terraform_leaves_a_whole_state_no_lock_and_no_process(
     assert retry.status == "succeeded", retry.status_reason
     assert items(retry) == {"first": "complete", "slow": "complete"}
     assert lines(tmp_path, "first") == ["first"]
+
+
+@pytest.mark.terraform
+def test_what_a_cancelled_terraform_made_is_known_of_a_state_elsewhere_too(
+    modules: Place, worker: RealWorker, tmp_path: Path
+) -> None:
+    Environment.objects.update(state_backend={"type": "local", "path": str(tmp_path / "states")})
+    deployment = modules.submit(f"  it:\n    type: module\n    params: {{folder: {tmp_path}}}\n")
+    wait_for("the module is at its second part", lambda: len(lines(tmp_path, "process")) == 2, 60)
+
+    cancel_deployment(deployment=deployment, actor=system_user())
+
+    assert ends(deployment).status == "cancelled"
+    assert not ToolEvent.objects.exists()
+    assert not PossibleOrphan.objects.exists()
+    (state,) = (tmp_path / "states").glob("*/terraform.tfstate")
+    assert [each["name"] for each in json.loads(state.read_text())["resources"]] == [
+        "first",
+        "slow",
+    ]
+    nothing_is_left(tmp_path, tmp_path / "var" / "work")
 
 
 def patient(folder: Path, **more: Any) -> Place:
