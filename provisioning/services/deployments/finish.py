@@ -35,6 +35,7 @@ from provisioning.services.deployments.suitability import UnsuitableError, unsui
 from provisioning.services.deployments.wishes import floor_of, note_unmet, tell_unmet
 from provisioning.services.logs.noting import note
 from provisioning.services.outputs import forget_outputs, store_outputs
+from provisioning.services.state.events import settle_lost
 
 _STATE_FIELDS = ("state_backend", "state_location", "state_metadata")
 _APPLIED_FIELDS = ("applied_mac", "applied_spec_digest", "floor", "imports")
@@ -187,20 +188,30 @@ AT_WORK = Q(status__in=BUSY_STEP_STATUSES) | Q(
 
 
 def cancel_pending(deployment: Deployment, *, reason: str, actor: str = transitions.SYSTEM) -> None:
-    """End the steps of a locked deployment for which nothing runs; one claimed just now is left."""
-    pending = (
-        Step.objects.select_for_update(no_key=True, of=("self",))
-        .select_related("resource")
-        .filter(~AT_WORK, deployment=deployment, status=StepStatus.PENDING)
-        .order_by("pk")
-    )
+    """End the steps of a locked deployment for which nothing runs; one claimed just now is left.
+
+    What the driver of a lost one has begun is unfinished.
+    """
+    pending = Step.objects.filter(~AT_WORK, deployment=deployment, status=StepStatus.PENDING)
+    begun = pending.filter(driver_ran=True).values("resource_id")
+    rows = Resource.objects.select_for_update(no_key=True).filter(pk__in=begun).order_by("pk")
+    resources = {resource.pk: resource for resource in rows}
+    locked = pending.select_for_update(no_key=True, of=("self",)).select_related("resource")
+    steps = list(locked.order_by("pk"))
     transitions.move_all(
-        list(pending),
-        StepStatus.CANCELLED,
-        actor=actor,
-        reason=reason,
-        finished_at=timezone.now(),
+        steps, StepStatus.CANCELLED, actor=actor, reason=reason, finished_at=timezone.now()
     )
+    for step in steps:
+        if step.driver_ran:
+            _leave_unfinished(step, resources[step.resource_id], reason)
+
+
+def _leave_unfinished(step: Step, resource: Resource, reason: str) -> None:
+    """Note what a lost step left of a locked resource, unless another one is at work on it already."""
+    if Step.objects.filter(resource=resource, status__in=BUSY_STEP_STATUSES).exists():
+        return
+    move_resource(resource, ResourceState.FAILED, step, reason)
+    settle_lost(step)
 
 
 def held_by(resource: Resource) -> str:

@@ -13,13 +13,16 @@ from provisioning.models import (
     Approval,
     AuditEvent,
     Deployment,
+    PossibleOrphan,
     Resource,
     ResourceConsumer,
     Step,
+    ToolEvent,
     Worker,
 )
 from provisioning.services.deployments import cancel_deployment
 from provisioning.services.deployments.cancel import NotCancellableError
+from provisioning.services.deployments.finish import begin_ensure
 from provisioning.services.people import NotAllowedError
 from provisioning.services.resources.destroy import destroy_resource
 from provisioning.workers import runner
@@ -63,6 +66,10 @@ def fresh(deployment: Deployment) -> Deployment:
 
 def consumers() -> dict[str, str]:
     return dict(ResourceConsumer.objects.order_by("pk").values_list("alias", "state"))
+
+
+def elsewhere() -> Worker:
+    return Worker.objects.create(host="another.example", pid=1, last_seen_at=Now())
 
 
 def statuses(deployment: Deployment) -> list[str]:
@@ -336,9 +343,8 @@ def test_a_step_whose_worker_is_lost_ends_cancelled_once_its_tool_has_stopped(
     deployment = shop.submit(SLOW)
     step = claim("default")
     assert step is not None
-    elsewhere = Worker.objects.create(host="another.example", pid=1, last_seen_at=Now())
-    over = Now() - timedelta(seconds=1)
-    Step.objects.filter(pk=step.pk).update(worker=elsewhere, lease_until=over, driver_ran=True)
+    before = Now() - timedelta(seconds=1)
+    Step.objects.filter(pk=step.pk).update(worker=elsewhere(), lease_until=before, driver_ran=True)
     cancel_deployment(deployment=deployment, actor=alice)
 
     sweep()
@@ -367,14 +373,37 @@ def test_a_step_that_was_freed_just_before_the_cancel_never_begins(
     assert fresh(deployment).status == "cancelled"
 
 
-def test_a_freed_step_whose_tool_may_still_run_is_waited_for(shop: Place, alice: User) -> None:
-    deployment = shop.submit(SLOW)
+@pytest.fixture
+def freed(shop: Place) -> Step:
+    """Return a step whose worker was lost while its driver ran, and that waits for its next attempt."""
+    shop.submit(SLOW)
     step = claim("default")
     assert step is not None
+    begin_ensure(step)
     Step.objects.filter(pk=step.pk).update(
         status="pending", losses=1, lease_until=Now() + timedelta(seconds=30)
     )
+    ToolEvent.objects.create(
+        resource=step.resource,
+        step=step,
+        attempt=1,
+        sequence=0,
+        event="apply_start",
+        action="create",
+        address="thing.a",
+        type="thing",
+    )
+    return step
 
+
+def over() -> None:
+    """Let so much time pass that the tool of a lost step must have stopped."""
+    Step.objects.filter(losses=1).update(lease_until=Now() - timedelta(seconds=1))
+
+
+def test_a_freed_step_whose_tool_may_still_run_is_waited_for(freed: Step, alice: User) -> None:
+    deployment = freed.deployment
+    Step.objects.update(worker=elsewhere())
     cancel_deployment(deployment=deployment, actor=alice)
     sweep()
     assert fresh(deployment).status == "cancelling"
@@ -384,6 +413,37 @@ def test_a_freed_step_whose_tool_may_still_run_is_waited_for(shop: Place, alice:
     ]
     assert claim("default") is None
 
-    Step.objects.filter(pk=step.pk).update(lease_until=Now() - timedelta(seconds=1))
+    over()
     sweep()
     assert fresh(deployment).status == "cancelled"
+
+
+def test_what_a_freed_step_that_nobody_took_has_begun_is_unfinished(
+    freed: Step, alice: User, shop: Place
+) -> None:
+    cancel_deployment(deployment=freed.deployment, actor=alice)
+    assert shop.states() == {BASE: "provisioning", TOP: "provisioning"}
+
+    over()
+    sweep()
+
+    assert Step.objects.get(pk=freed.pk).status == "cancelled"
+    assert shop.states() == {BASE: "failed", TOP: "deleted"}
+    assert [each.address for each in PossibleOrphan.objects.all()] == ["thing.a"]
+    assert not ToolEvent.objects.exists()
+
+
+def test_a_cancel_does_not_disturb_who_works_on_the_resource_by_now(
+    freed: Step, alice: User, shop: Place
+) -> None:
+    over()
+    other = shop.submit(SLOW, application="billing")
+    Step.objects.filter(pk=other.steps.order_by("position")[0].pk).update(
+        resource=freed.resource, status="running", attempt=1, lease_until=Now()
+    )
+
+    cancel_deployment(deployment=freed.deployment, actor=alice)
+
+    assert Step.objects.get(pk=freed.pk).status == "cancelled"
+    assert shop.resource(BASE).state == "provisioning"
+    assert ToolEvent.objects.exists()
