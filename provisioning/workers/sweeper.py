@@ -39,8 +39,9 @@ def sweep() -> None:
         _free(pk)
     for pk in _left_deployments():
         end.advance(pk)
+    # Of a cancelled deployment, too: a lost step is taken up for what its tool has left.
     pending = Step.objects.filter(
-        status=StepStatus.PENDING, deployment__status=DeploymentStatus.RUNNING
+        status=StepStatus.PENDING, deployment__status__in=STARTED_STATUSES
     )
     for queue in pending.values_list("queue", flat=True).distinct().order_by("queue"):
         if is_anything_ready(queue):

@@ -20,6 +20,7 @@ from provisioning.models import (
     ToolEvent,
     Worker,
 )
+from provisioning.queue import doorbell
 from provisioning.services.deployments import cancel_deployment
 from provisioning.services.deployments.cancel import NotCancellableError
 from provisioning.services.deployments.finish import begin_ensure
@@ -416,6 +417,23 @@ def test_a_freed_step_whose_tool_may_still_run_is_waited_for(freed: Step, alice:
     over()
     sweep()
     assert fresh(deployment).status == "cancelled"
+
+
+def test_a_freed_step_whose_tool_may_still_run_is_taken_up_on_its_host(
+    freed: Step, alice: User, shop: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancel_deployment(deployment=freed.deployment, actor=alice)
+    rung: list[str] = []
+    monkeypatch.setattr(doorbell, "ring", rung.append)
+
+    sweep()
+    assert rung == ["default"]
+    work("default")
+
+    step = Step.objects.get(pk=freed.pk)
+    assert (step.status, step.attempt) == ("cancelled", 2)
+    assert fresh(freed.deployment).status == "cancelled"
+    assert shop.states() == {BASE: "failed", TOP: "deleted"}
 
 
 def test_what_a_freed_step_that_nobody_took_has_begun_is_unfinished(
