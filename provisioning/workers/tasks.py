@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
@@ -72,12 +73,21 @@ closed_template AS MATERIALIZED (
 """Which steps' tools may run, and where nothing may begin: in maintenance, or at a limit.
 
 A step that was lost stays with its host for a while: only there its tool may still run. It keeps its
-place, and is taken first and also where nothing new may begin, lest its tool has to be stopped; and of a
-deployment that is being cancelled, so that what its tool leaves is kept.
+place, and is taken first and also where nothing new may begin, or by a worker that drains, lest its tool
+has to be stopped; and of a deployment that is being cancelled, so that what its tool leaves is kept.
 """
 
-_OPEN = "NOT EXISTS (SELECT 1 FROM provisioning_maintenancemode WHERE environment_id IS NULL)"
-_READY = f"""
+_OPEN = """
+(deployment.status = 'running'
+ AND NOT EXISTS (SELECT 1 FROM provisioning_maintenancemode WHERE environment_id IS NULL)
+ AND NOT EXISTS (SELECT 1 FROM provisioning_worker WHERE id = %(worker)s AND draining))
+"""
+"""Whether steps of a deployment that were not lost may begin."""
+_HAS_LOST = """
+(deployment.status IN ('running', 'cancelling')
+ AND deployment.id IN (SELECT deployment_id FROM lost))
+"""
+_READY = """
 FROM provisioning_step step
 JOIN provisioning_resource resource ON resource.id = step.resource_id
 JOIN provisioning_resourcetemplateversion version ON version.id = resource.template_version_id
@@ -85,7 +95,7 @@ LEFT JOIN lost ON lost.id = step.id
 WHERE step.deployment_id = candidate.id AND step.queue = %(queue)s AND step.status = 'pending'
   AND (lost.id IS NULL OR lost.host IS NULL OR lost.host = %(host)s)
   AND (lost.id IS NOT NULL OR (
-      candidate.status = 'running' AND {_OPEN}
+      candidate.open
       AND NOT EXISTS (SELECT 1 FROM closed_environment WHERE id = resource.environment_id)
       AND NOT EXISTS (SELECT 1 FROM closed_template WHERE id = version.template_id)))
   AND NOT EXISTS (
@@ -95,7 +105,7 @@ WHERE step.deployment_id = candidate.id AND step.queue = %(queue)s AND step.stat
   AND NOT EXISTS (
       SELECT 1 FROM provisioning_step busy
       WHERE busy.resource_id = step.resource_id AND busy.status IN ('running', 'recovering'))
-"""  # noqa: S608
+"""
 _NEXT_SQL = f"""
 WITH {_HELD},
 team_held AS MATERIALIZED (
@@ -113,13 +123,10 @@ team_served AS MATERIALIZED (
 )
 SELECT ready.id
 FROM (
-    SELECT deployment.id, deployment.status FROM {_ASKED}
+    SELECT deployment.id, {_OPEN} AS open FROM {_ASKED}
     LEFT JOIN team_held ON team_held.team_id = {_TEAM}
     LEFT JOIN team_served ON team_served.team_id = {_TEAM}
-    WHERE (deployment.status = 'running' AND {_OPEN}
-           OR deployment.status IN ('running', 'cancelling')
-              AND deployment.id IN (SELECT deployment_id FROM lost))
-      AND NOT EXISTS (SELECT 1 FROM provisioning_worker WHERE id = %(worker)s AND draining)
+    WHERE {_OPEN} OR {_HAS_LOST}
     ORDER BY deployment.id IN (SELECT deployment_id FROM lost WHERE host = %(host)s) DESC,
              deployment.priority DESC, COALESCE(team_held.steps, 0),
              team_served.at NULLS FIRST, deployment.id
@@ -136,9 +143,8 @@ _ANY_SQL = f"""
 WITH {_HELD}
 SELECT EXISTS (
     SELECT 1 FROM (
-        SELECT id, status FROM provisioning_deployment
-        WHERE status = 'running' AND {_OPEN}
-           OR status IN ('running', 'cancelling') AND id IN (SELECT deployment_id FROM lost)
+        SELECT deployment.id, {_OPEN} AS open FROM provisioning_deployment deployment
+        WHERE {_OPEN} OR {_HAS_LOST}
         OFFSET 0
     ) candidate
     CROSS JOIN LATERAL (SELECT 1 {_READY} LIMIT 1) ready
@@ -173,7 +179,8 @@ def claim(queue: str) -> Step | None:
     The next is one that was lost on this host; else of the highest priority; then of the team for
     which the fewest steps run, and whose last turn is the longest ago; then of the oldest deployment.
     Nothing new is taken in maintenance mode, by a draining worker, or beyond the limit of the
-    environment or the template of its resource. If more are ready, another worker is woken.
+    environment or the template of its resource; what was lost here is nothing new. If more are ready,
+    another worker is woken.
     """
     while True:
         try:
@@ -196,8 +203,19 @@ def claim(queue: str) -> Step | None:
 
 def is_anything_ready(queue: str) -> bool:
     """Tell whether a step of the queue could run now."""
+    return _is_ready(queue, None)
+
+
+def is_paused(queue: str) -> bool:
+    """Tell whether this worker takes nothing of a queue: it drains, and lost no step of it itself."""
+    return is_draining() and not _is_ready(queue, current_worker_id())
+
+
+def _is_ready(queue: str, worker: UUID | None) -> bool:
+    """Tell whether there is a step for a worker of this host to take, or for any that does not drain."""
     with connection.cursor() as cursor:
-        cursor.execute(_ANY_SQL, {"queue": queue, "host": socket.gethostname()})
+        values = {"queue": queue, "host": socket.gethostname(), "worker": worker}
+        cursor.execute(_ANY_SQL, values)
         return bool(cursor.fetchone()[0])
 
 

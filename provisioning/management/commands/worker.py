@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from django import db
@@ -18,8 +19,9 @@ from provisioning.queue.doorbell import check_queue_name
 from provisioning.queue.schedules import REGULAR, mend_schedules
 from provisioning.queue.watchdog import Watchdog, cluster
 from provisioning.services.database import missing_migrations
-from provisioning.workers.heartbeat import EVERY_SECONDS, Heartbeat, is_draining
+from provisioning.workers.heartbeat import EVERY_SECONDS, Heartbeat
 from provisioning.workers.sweeper import sweep
+from provisioning.workers.tasks import is_paused
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +80,7 @@ class Command(BaseCommand):
         )
         counts = dict.fromkeys(queues, processes)
         clusters = [
-            cluster(queue, count, paused=is_draining)
+            cluster(queue, count, paused=partial(is_paused, queue))
             for queue, count in (counts | {REGULAR: 1}).items()
         ]
         watchdog = Watchdog([*clusters, regular])

@@ -11,7 +11,7 @@ from provisioning.models.workers import Worker
 from provisioning.queue import doorbell
 from provisioning.workers import heartbeat, tasks
 from provisioning.workers.heartbeat import Heartbeat
-from provisioning.workers.tasks import claim, is_anything_ready, work
+from provisioning.workers.tasks import claim, is_anything_ready, is_paused, work
 from tests.provisioning.place import Place
 
 CHAIN = """\
@@ -289,6 +289,31 @@ def test_a_step_that_was_lost_here_is_taken_also_in_maintenance(place: Place) ->
     assert step.pk == lost.pk
     assert claim("default") is None
     assert not is_anything_ready("default")
+
+
+def test_a_draining_worker_takes_what_was_lost_on_its_host_and_nothing_else(
+    place: Place, rung: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "installed_tools", dict)
+    monkeypatch.setattr(heartbeat, "_current", None)
+    place.submit(TWO)
+    claimed(most=1)
+    Heartbeat(["default"]).register()
+    Worker.objects.update(draining=True)
+    assert is_paused("default")
+    lost = lose(socket.gethostname())
+    assert not is_paused("default")
+    assert is_paused("other")
+    rung.clear()
+
+    work("default")
+
+    assert rung[-1] == "default"
+    assert dict(Step.objects.values_list("pk", "status")) == {
+        lost.pk: "succeeded",
+        Step.objects.exclude(pk=lost.pk).get().pk: "pending",
+    }
+    assert is_paused("default")
 
 
 def test_a_step_that_was_lost_keeps_its_place_under_a_limit(place: Place) -> None:
