@@ -14,6 +14,7 @@ from provisioning.drivers.base import LeaseLostError
 from provisioning.drivers.supervision import printable
 from provisioning.models import LogChunk, Step, StepStatus
 from provisioning.services.logs.announcing import CHANNEL
+from provisioning.services.state.versions import hold_step
 from provisioning.workers.masking import Mask
 
 FLUSH_SECONDS = 0.05
@@ -81,6 +82,8 @@ class _Line:
 class Log:
     """Write one attempt's log; call `flush_if_due` now and then, and `close` at the end.
 
+    Nothing is written, and LeaseLostError raised, once the step is not this attempt's any more.
+
     Lines are held back until they are complete, so a secret that arrives in pieces is seen whole.
     What was stored before a secret was known is masked at the end: a tool may say a value before
     its state tells that this is a secret. `flush` and `close` may be called again after a failure:
@@ -138,10 +141,14 @@ class Log:
         if stored is None:
             raise LeaseLostError(f"Step {self._step.pk} is another worker's now.")
 
+    def end_with(self, line: str, level: str) -> None:
+        """Take the line that tells of the end; a log that is too long has it too."""
+        self._end_lines()
+        self._ready.append(_Said("stdout", level, line))
+
     def close(self) -> None:
         """Store everything, unfinished lines too."""
-        for (stream, level), line in self._lines.items():
-            self._take(_Said(stream, level, line.cut()))
+        self._end_lines()
         self.flush()
         if self._mask.known > self._known:
             self._mask_stored()
@@ -149,6 +156,10 @@ class Log:
     @property
     def _full(self) -> bool:
         return self._written > MOST_CHARACTERS
+
+    def _end_lines(self) -> None:
+        for (stream, level), line in self._lines.items():
+            self._take(_Said(stream, level, line.cut()))
 
     def _take(self, said: _Said) -> None:
         """Make text ready that has no unfinished line, or whose last line is cut with care."""
@@ -176,6 +187,7 @@ class Log:
     def _mask_stored(self) -> None:
         """Mask what the step's attempts have stored, also one whose worker died in the middle."""
         with transaction.atomic():
+            hold_step(self._step.pk, self._attempt)
             stored = LogChunk.objects.select_for_update().filter(step_id=self._step.pk)
             place = ("attempt", "stream", "level")
             chunks = stored.order_by(*place, "sequence").iterator()

@@ -121,6 +121,11 @@ class StepRun:
         self._log.add(text, stream, level)
         self.persist(self._log.flush_if_due)
 
+    def log_end(self, line: str) -> None:
+        """Store what is told of the step's end, however much was logged before, and the rest of the log."""
+        self._log.end_with(line, "error")
+        self.close()
+
     def mask(self, value: object) -> None:
         """Keep a secret out of every log line from now on; lists and objects count by value."""
         self._mask.add(value)

@@ -312,8 +312,7 @@ def _last_words(run: StepRun, message: str) -> str:
     """End the log with what is told of the step's end; return that without secrets."""
     run.forget_credentials()
     message = run.masked(printable(message))
-    run.log(message + "\n", level="error")
-    run.close()
+    run.log_end(message + "\n")
     return message
 
 

@@ -183,6 +183,30 @@ def test_a_log_that_is_too_long_ends_with_a_mark(
     assert stored() == "12345\n1234\n" + logs.TOO_LONG
 
 
+def test_a_log_that_is_too_long_still_tells_of_the_end(
+    step: Step, mask: Mask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "MOST_CHARACTERS", 10)
+    log = Log(step, mask)
+    log.add("12345\n123456\nunfinished", "stdout", "info")
+    log.end_with(f"It failed with {SECRET}.\n", "error")
+    log.close()
+    log.close()
+
+    assert stored() == f"12345\n1234\n{logs.TOO_LONG}It failed with {MASK}.\n"
+    assert LogChunk.objects.last().level == "error"  # type: ignore[union-attr]
+
+
+def test_the_end_comes_after_unfinished_lines(step: Step) -> None:
+    log = Log(step, Mask())
+    log.add("half a li", "stdout", "error")
+    log.add("half a li", "stderr", "error")
+    log.end_with("It failed.\n", "error")
+    log.close()
+
+    assert stored().endswith("It failed.\n")
+
+
 def test_lines_are_stored_soon_and_in_order(step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "FLUSH_SECONDS", 0.0)
     log = Log(step, Mask())
@@ -256,3 +280,17 @@ def test_a_worker_that_lost_the_step_stores_nothing(step: Step, taken: dict[str,
         log.close()
 
     assert stored() == ""
+
+
+def test_a_worker_that_lost_the_step_masks_nothing(step: Step) -> None:
+    mask = Mask()
+    log = Log(step, mask)
+    log.add(f"made {SECRET}\n", "stdout", "info")
+    log.flush()
+    mask.add(SECRET)
+    Step.objects.filter(pk=step.pk).update(attempt=2)
+
+    with pytest.raises(LeaseLostError):
+        log.close()
+
+    assert stored() == f"made {SECRET}\n"
