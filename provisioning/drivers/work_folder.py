@@ -11,10 +11,11 @@ from pathlib import Path
 
 import psutil
 
-from provisioning.drivers.base import DriverError, Run, StoppedError
-from provisioning.drivers.folders import control_folder, make_control_folder
+from provisioning.drivers.base import DriverError, LeaseLostError, Run, StoppedError
+from provisioning.drivers.folders import control_folder, make_control_folder, remove_folder
 from provisioning.drivers.processes import identity, is_alive
 from provisioning.drivers.supervision import Tool
+from provisioning.drivers.supervisor import LEASE_LOST
 
 _PAUSE_SECONDS = 0.05
 
@@ -26,7 +27,8 @@ def occupied(run: Run, *, patience: float = 60.0, keep_tool: bool = False) -> It
     With `keep_tool`, a tool that the attempt before this one started is left for this one to follow.
     The kernel gives the folder free when its holder dies; a worker of this machine that holds it
     though it has lost the step is killed after a second, since it may be stopped for ever and can
-    store nothing any more. Raises DriverError when patience (seconds) is over.
+    store nothing any more. Raises DriverError when patience (seconds) is over, and LeaseLostError for
+    a run that has lost its lease: what is there is another attempt's.
     """
     folder = run.work_folder
     end = time.monotonic() + patience
@@ -37,6 +39,8 @@ def occupied(run: Run, *, patience: float = 60.0, keep_tool: bool = False) -> It
         try:
             _take(folder, descriptor, run, end - time.monotonic())
             if _is_still(folder, descriptor):
+                if run.should_stop() == LEASE_LOST:
+                    raise LeaseLostError(f"The lease was lost before {folder} was taken.")
                 left = Tool.left_in(folder)
                 if left is not None and not (keep_tool and left.was_started_before(run)):
                     left.end(run)
@@ -45,6 +49,13 @@ def occupied(run: Run, *, patience: float = 60.0, keep_tool: bool = False) -> It
                 return
         finally:
             os.close(descriptor)
+
+
+def remove(run: Run) -> None:
+    """Remove the run's work folder, unless it is another attempt's by now: raises LeaseLostError."""
+    if run.work_folder.exists():
+        with occupied(run) as folder:
+            remove_folder(folder)
 
 
 def _take(folder: Path, descriptor: int, run: Run, patience: float) -> None:

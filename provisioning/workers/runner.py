@@ -15,7 +15,7 @@ from django.db import InterfaceError, OperationalError
 from django.db.models import F
 from django.db.models.functions import Now
 
-from provisioning.drivers import get_driver
+from provisioning.drivers import get_driver, work_folder
 from provisioning.drivers.base import (
     ANY_OUTPUT,
     Consumer,
@@ -30,7 +30,6 @@ from provisioning.drivers.base import (
     StoppedError,
     declared_sensitive,
 )
-from provisioning.drivers.folders import remove_folder
 from provisioning.drivers.secrets import resolve_secrets
 from provisioning.drivers.supervision import printable
 from provisioning.durations import duration_text
@@ -152,7 +151,7 @@ def _ensure(step: Step, run: StepRun) -> None:
     result = task.driver.ensure(task.input, run)
     sensitive = _sensitive(task, result, run)
     _check_declared(task.input, result)
-    _clean_up(step, run)
+    _clean_up(run)
     _store(
         run,
         finish.finish_ensure,
@@ -172,7 +171,7 @@ def _destroy(step: Step, run: StepRun) -> None:
         return
     task = run.persist(lambda: _task(step, run, gone=True))
     task.driver.destroy(task.input, run)
-    _clean_up(step, run)
+    _clean_up(run)
     _store(run, finish.finish_destroy, step)
 
 
@@ -281,11 +280,9 @@ def _check_declared(resource: DriverInput, result: DriverResult) -> None:
         )
 
 
-def _clean_up(step: Step, run: StepRun) -> None:
+def _clean_up(run: StepRun) -> None:
     """Remove what the tool left, while no other attempt can have begun to use it; end the log."""
-    if run.should_stop() == "lease lost":
-        raise LeaseLostError(f"The lease of step {step.pk} was lost while its driver ran.")
-    remove_folder(run.work_folder)
+    work_folder.remove(run)
     run.close()
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from provisioning.drivers.base import DriverError, StoppedError
+from provisioning.drivers.base import DriverError, LeaseLostError, StoppedError
 from provisioning.drivers.folders import control_folder, make_control_folder
 from provisioning.drivers.supervision import Tool
-from provisioning.drivers.work_folder import holder_of, occupied
+from provisioning.drivers.work_folder import holder_of, occupied, remove
 from tests.provisioning.drivers.runs import MemoryRun
 
 ROOT = Path(__file__).parents[3]
@@ -102,6 +102,29 @@ def test_the_tool_of_the_attempt_before_is_kept_for_who_can_follow_it(tmp_path: 
         assert tool.runs()
     with occupied(MemoryRun(tmp_path, attempt=2)):
         assert _is_over(tool)
+
+
+def test_a_run_removes_its_folder(tmp_path: Path) -> None:
+    run = MemoryRun(tmp_path / "work")
+    with occupied(run):
+        pass
+    remove(run)
+    remove(run)
+    assert not run.work_folder.exists()
+
+
+def test_a_run_that_has_lost_its_lease_leaves_the_folder_and_tool_of_the_next_one(
+    tmp_path: Path,
+) -> None:
+    tool = _start(MemoryRun(tmp_path / "work", attempt=2), "sleep 60")
+    frozen = MemoryRun(tmp_path / "work", told="lease lost")
+    with pytest.raises(LeaseLostError):
+        remove(frozen)
+    with occupied(MemoryRun(tmp_path / "work", attempt=3), keep_tool=True):
+        with pytest.raises(StoppedError, match="lease lost"):
+            remove(frozen)
+        assert tool.runs()
+    tool.end(MemoryRun(tmp_path / "work"), patience=0)
 
 
 def test_a_holder_that_is_stopped_for_ever_is_killed(tmp_path: Path) -> None:
