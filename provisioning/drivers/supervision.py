@@ -233,6 +233,12 @@ class Tool:
         temporary.chmod(0o644)  # the supervisor may be another user
         temporary.replace(self.files / "orders")
 
+    def deadline(self) -> float | None:
+        """Return when its supervisor tells it to stop, as whoever started it has ordered."""
+        orders = self.files / "orders"
+        word, _, what = (orders.read_text() if orders.exists() else "").partition("\t")
+        return float(what.partition("\t")[0]) if word == "deadline" else None
+
     def outcome(self) -> Outcome | None:
         """Return how the tool ended, or None if it runs or nobody was there to see its end."""
         end = self._read("end")
@@ -342,6 +348,9 @@ class _Following:
         self.tool, self.run = tool, run
         self.on_line, self.on_tick, self.grace = on_line, on_tick, grace
         self.forget = forget
+        # One that another attempt started has no more time for being followed by this one.
+        deadlines = [each for each in (run.deadline, tool.deadline()) if each is not None]
+        self.deadline = min(deadlines, default=None)
         self.told = False
         self.failure: Exception | None = None
         self.tails = {stream: Tail(tool.files / f"{stream}.log") for stream in STREAMS}
@@ -385,8 +394,8 @@ class _Following:
 
     def _stop_if_told(self) -> None:
         reason = self.run.should_stop()
-        if reason is None and self.run.deadline is not None:
-            reason = supervisor.TIMED_OUT if time.monotonic() >= self.run.deadline else None
+        if reason is None and self.deadline is not None:
+            reason = supervisor.TIMED_OUT if time.monotonic() >= self.deadline else None
         if reason == supervisor.LEASE_LOST:
             raise LeaseLostError("The lease was lost while the tool ran.")
         if reason is None and self.failure is not None:

@@ -248,6 +248,23 @@ def test_only_the_attempt_just_before_left_a_tool_to_follow(tmp_path: Path) -> N
     assert left.was_started_before(MemoryRun(tmp_path, attempt=3))
 
 
+def test_who_follows_a_tool_holds_it_to_the_time_that_it_was_started_with(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    script = f"trap 'sleep 0.5; exit 7' INT; touch {ready}; while :; do sleep 0.05; done"
+    tool = Tool.start(
+        ["/bin/sh", "-c", script],
+        run=MemoryRun(tmp_path, deadline=time.monotonic() + 1),
+        folder=tmp_path,
+        environment={"PATH": os.environ["PATH"]},
+    )
+    later = MemoryRun(tmp_path, attempt=2, deadline=time.monotonic() + 1000)
+
+    assert follow(tool, run=later) == Outcome(7, "timed out")
+
+    assert (tool.files / "orders").read_text() == "stop\ttimed out\t600.0\n"
+    assert tool.deadline() is None
+
+
 def test_a_tool_whose_lease_runs_out_is_told_once(tmp_path: Path) -> None:
     ready, count = tmp_path / "ready", tmp_path / "count"
     make_control_folder(tmp_path)
