@@ -79,6 +79,14 @@ def _backlog(now: Now) -> Reading:
     )
 
 
+def _nobody(now: Now) -> Reading:
+    left = [queue for queue in now.queues if queue.ready and not queue.workers]
+    if not left:
+        return Reading(False, "Every queue in which a step waits has a live worker.")
+    waiting = ", ".join(f"{queue.name}: {queue.ready}" for queue in left)
+    return Reading(True, f"Ready steps in queues that no live worker takes: {waiting}.")
+
+
 def _dead(now: Now) -> Reading:
     counts = dict.fromkeys(("alive", "draining", "dead"), 0)
     for (_version, state), count in now.workers.items():
@@ -94,6 +102,10 @@ def _database(now: Now) -> Reading:
         now.outages > 0,
         f"Outages that workers told of in the last 10 minutes: {now.outages}.",
     )
+
+
+def _silent(_now: Now) -> Reading:
+    return Reading(False, "These figures were read; that they are not, only Prometheus can see.")
 
 
 RULES = (
@@ -126,6 +138,16 @@ RULES = (
         read=_backlog,
     ),
     Rule(
+        name="ConductorNoWorker",
+        title="Steps are ready and no worker takes them",
+        expression=(
+            'conductor_queue_depth{state="ready"} > 0 and on(queue) conductor_queue_workers == 0'
+        ),
+        lasting="1m",
+        todo="Start a worker for the queue, or resume one that drains.",
+        read=_nobody,
+    ),
+    Rule(
         name="ConductorDeadWorkers",
         title="Workers are dead",
         expression='sum(conductor_workers{state="dead"}) > 0',
@@ -143,6 +165,17 @@ RULES = (
         lasting="0m",
         todo="Look at PostgreSQL's log, its connections and the network.",
         read=_database,
+    ),
+    Rule(
+        name="ConductorSilent",
+        title="No figures come: no portal answers, or the database hangs",
+        expression="absent(conductor_database_up)",
+        lasting="2m",
+        todo=(
+            "Look whether a web process runs and can be reached (/healthz), and whether PostgreSQL "
+            "answers it (/readyz)."
+        ),
+        read=_silent,
     ),
 )
 

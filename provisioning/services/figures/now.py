@@ -19,7 +19,7 @@ from provisioning.models.deployments import NOT_STARTED_STATUSES, STARTED_STATUS
 SILENCE = timedelta(seconds=30)
 """A worker that has not ended and has not been heard for so long is dead."""
 MOURNED = timedelta(hours=1)
-"""After so long a dead worker is no news any more."""
+"""After so long a dead worker is no news any more, if others take its queues."""
 LATELY = timedelta(hours=1)
 """The time over which the share of failures is taken."""
 RECENTLY = timedelta(minutes=10)
@@ -85,7 +85,8 @@ class Now:
 
 def read_now() -> Now:
     """Read the figures of this moment."""
-    workers = list(_known_workers())
+    named = set(Environment.objects.order_by("queue").values_list("queue", flat=True).distinct())
+    workers = list(_known_workers(named))
     deployments, longest = _unfinished()
     ended = Deployment.objects.filter(finished_at__gt=timezone.now() - LATELY)
     outages = AuditEvent.objects.filter(action=DATABASE_LOST, at__gt=timezone.now() - RECENTLY)
@@ -95,7 +96,7 @@ def read_now() -> Now:
         longest_seconds=longest,
         ended=dict(ended.values_list("status").annotate(Count("pk")).order_by()),
         steps=_steps(),
-        queues=tuple(_queues(workers)),
+        queues=tuple(_queues(workers, named)),
         workers=Counter((worker.version, worker_state(worker)) for worker in workers),
         lag_seconds={
             quantile: ms / 1000
@@ -115,11 +116,19 @@ def worker_state(worker: Worker) -> str:
     return "draining" if worker.draining else "alive"
 
 
-def _known_workers() -> Iterator[Worker]:
-    """Return the workers that have not stopped, the dead ones among them for as long as MOURNED."""
-    yield from Worker.objects.filter(
-        stopped_at=None, last_seen_at__gt=timezone.now() - SILENCE - MOURNED
-    )
+def _known_workers(named: set[str]) -> Iterator[Worker]:
+    """Return the workers that have not stopped.
+
+    Of the dead ones, those of the time MOURNED, and those that had a queue which an environment names
+    and no living one takes.
+    """
+    workers = list(Worker.objects.filter(stopped_at=None))
+    alive = (worker for worker in workers if worker_state(worker) == "alive")
+    left = named.difference(*(worker.queues for worker in alive))
+    recently = timezone.now() - SILENCE - MOURNED
+    for worker in workers:
+        if worker.last_seen_at > recently or left & {*worker.queues}:
+            yield worker
 
 
 def _unfinished() -> tuple[dict[str, int], float]:
@@ -148,7 +157,7 @@ def _steps() -> dict[tuple[str, ...], int]:
     return {(queue, status): count for queue, status, count in rows}
 
 
-def _queues(workers: list[Worker]) -> Iterator[Queue]:
+def _queues(workers: list[Worker], named: set[str]) -> Iterator[Queue]:
     """Return every queue that something waits in, an environment names or a worker takes."""
     takers: Counter[str] = Counter()
     for worker in workers:
@@ -157,7 +166,6 @@ def _queues(workers: list[Worker]) -> Iterator[Queue]:
     with connection.cursor() as cursor:
         cursor.execute(_QUEUES_SQL)
         pending = {queue: row for queue, *row in cursor}
-    named = Environment.objects.order_by("queue").values_list("queue", flat=True).distinct()
     for queue in sorted({*pending, *takers, *named}):
         ready, blocked, oldest = pending.get(queue, (0, 0, 0.0))
         yield Queue(queue, ready, blocked, max(oldest or 0.0, 0.0), takers[queue])

@@ -235,7 +235,7 @@ def test_nothing_fires_where_all_is_well(place: Place) -> None:
     worker(1)
 
     assert firing(place) == set()
-    assert len(RULES) == 5
+    assert len(RULES) == 7
 
 
 def test_failures_above_a_tenth_fire(place: Place) -> None:
@@ -269,6 +269,7 @@ def test_failures_of_long_ago_do_not_fire(place: Place) -> None:
 
 def test_a_long_run_fires(place: Place) -> None:
     place.submit(PART)
+    worker(1)
     Deployment.objects.update(started_at=timezone.now() - timedelta(minutes=31))
 
     assert firing(place) == {"ConductorLongRun"}
@@ -277,6 +278,7 @@ def test_a_long_run_fires(place: Place) -> None:
 def test_a_backlog_fires(place: Place) -> None:
     parts = "".join(f"  part-{number}:\n    type: part\n" for number in range(51))
     place.submit(parts)
+    worker(1)
     assert firing(place) == {"ConductorBacklog"}
 
     claim("default")
@@ -284,11 +286,39 @@ def test_a_backlog_fires(place: Place) -> None:
 
 
 def test_a_dead_worker_fires_for_an_hour(place: Place) -> None:
+    worker(1)
     dead = worker(31)
     assert firing(place) == {"ConductorDeadWorkers"}
 
     Worker.objects.filter(pk=dead.pk).update(last_seen_at=timezone.now() - timedelta(hours=2))
     assert firing(place) == set()
+
+
+def test_a_dead_worker_fires_while_nobody_takes_a_queue_of_it_that_is_needed(place: Place) -> None:
+    worker(2 * 3600, queues=["gone"])
+    assert firing(place) == set()
+
+    worker(2 * 3600, queues=["default", "gone"])
+    assert firing(place) == {"ConductorDeadWorkers"}
+
+    worker(1)
+    assert firing(place) == set()
+
+
+def test_steps_that_no_worker_takes_fire(place: Place) -> None:
+    place.submit(PART)
+    draining = worker(1, draining=True)
+    assert firing(place) == {"ConductorNoWorker"}
+    (reading,) = [each.reading for each in alerts(read_now()) if each.reading.firing]
+    assert reading.text == "Ready steps in queues that no live worker takes: default: 1."
+
+    Worker.objects.filter(pk=draining.pk).update(draining=False)
+    assert firing(place) == set()
+
+
+def test_that_no_figures_come_is_a_rule_for_prometheus_alone() -> None:
+    (rule,) = [rule for rule in RULES if "absent" in rule.expression]
+    assert (rule.name, rule.expression) == ("ConductorSilent", "absent(conductor_database_up)")
 
 
 def test_an_outage_of_the_database_fires(place: Place) -> None:
