@@ -8,7 +8,7 @@ respect. Which one is the first of these that works on this host:
 * `setpriv`: it gains no privileges by whatever it starts, and runs within resource limits (as in
   bubblewrap); it sees what its user may see.
 
-Where the worker is root, the tool runs as a user of its own, one for each resource, without
+Where the worker is root, the tool runs as a user of its own, chosen by its folder, without
 capabilities. CONDUCTOR_SANDBOX chooses one by name or turns it off (`none`); CONDUCTOR_SANDBOX_PATHS
 names more paths to show, separated by colons, those ending in `=rw` to write in as well.
 """
@@ -32,8 +32,15 @@ from provisioning.drivers.base import DriverError
 BUBBLEWRAP, SETPRIV, NONE, AUTO = "bubblewrap", "setpriv", "none", "auto"
 KINDS = (AUTO, BUBBLEWRAP, SETPRIV, NONE)
 
-FIRST_USER, USERS = 60600, 500
-"""Ids that neither Debian nor systemd gives to anybody (systemd, "Users, Groups, UIDs and GIDs")."""
+USERS = range(0x7E00_0000, 0x7F00_0000)
+"""Ids that nobody else gives away, so many that two tools hardly ever share one.
+
+systemd leaves 1879048192 to 2147352575 unused (systemd, "Users, Groups, UIDs and GIDs"), containers of
+users get ids up to 600100000 (login.defs(5), SUB_UID_MAX), and sssd maps a domain's to ids up to
+2000200000 (sssd-ldap(5), ldap_idmap_range_max).
+"""
+FEWER_USERS = range(60600, 61100)
+"""The same for a container of 65536 ids: two resources of 27 share one as often as not."""
 
 LIMITS: dict[str, int] = {"core": 0, "nofile": 8192, "fsize": 8 * 1024**3}
 """Most of each for a tool: core dumps and files in bytes, open files."""
@@ -93,7 +100,7 @@ class Sandbox:
         writable = [folder, *writable]
         if self.own_user:
             for path in writable:
-                _give(path, user_of(folder))
+                _give(path, user_of(folder), user_of(folder))
         words = self._privileges(user_of(folder) if self.own_user else None)
         if self.kind == BUBBLEWRAP:
             seen = [*readable, *more, Path(sys.base_prefix)]
@@ -149,7 +156,34 @@ def starved_hint(folder: Path) -> str:
 
 def user_of(folder: Path) -> int:
     """Return the id of the user as whom the tools in a folder run, the same each time."""
-    return FIRST_USER + zlib.crc32(os.fsencode(folder)) % USERS
+    users = _users()
+    return users[zlib.crc32(os.fsencode(folder)) % len(users)]
+
+
+@cache
+def _users() -> range:
+    """Return the ids to choose from, which must all exist in the namespace that this process is in."""
+    return users_in(Path("/proc/self/uid_map").read_text())
+
+
+def users_in(uid_map: str) -> range:
+    """Return the ids to choose from in a namespace with such a map (user_namespaces(7))."""
+    for line in uid_map.splitlines():
+        first, _, count = (int(word) for word in line.split())
+        if first <= USERS[0] and USERS[-1] < first + count:
+            return USERS
+    return FEWER_USERS
+
+
+def take_back(folder: Path) -> None:
+    """Make a folder that a tool has written the worker's own, for all to read and for nobody else to write."""
+    _give(folder, os.geteuid(), os.getegid())
+    for parent, _, files in os.walk(folder):
+        os.chmod(parent, 0o755)  # noqa: S103 -- what secrets there are, are values in work folders
+        for name in files:
+            path = os.path.join(parent, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o755 if os.stat(path).st_mode & 0o111 else 0o644)
 
 
 def find_sandbox(work_folder: Path) -> Sandbox:
@@ -231,9 +265,9 @@ def _chosen_paths() -> tuple[list[Path], list[Path]]:
     return [Path(word) for word in words if not word.endswith("=rw")], writable
 
 
-def _give(path: Path, user: int) -> None:
+def _give(path: Path, user: int, group: int) -> None:
     """Make a user the owner of a folder and of all in it; links are not followed."""
-    os.lchown(path, user, user)
+    os.lchown(path, user, group)
     for parent, folders, files in os.walk(path):
         for name in (*folders, *files):
-            os.lchown(os.path.join(parent, name), user, user)
+            os.lchown(os.path.join(parent, name), user, group)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from provisioning.drivers import sandbox
 from provisioning.drivers.base import DriverError, DriverInput, Run, StoppedError
 from provisioning.drivers.supervision import printable, supervise
 from provisioning.drivers.terraform.backends import OVERRIDE_FILE, is_managed, override_managed
@@ -92,8 +92,8 @@ def _initialise(resource: DriverInput, run: Run, tool: Installation, target: Pat
         logs = Path(name) / "logs"
         logs.mkdir()
         _run_init(run, tool, folder, logs, tool_environment(run, target.parent))
+        sandbox.take_back(folder)
         _refuse_installed(folder)
-        _let_all_read(folder)
         folder.rename(target)
 
 
@@ -106,16 +106,6 @@ def _refuse_installed(folder: Path) -> None:
         why = "it sets a backend of its own. Conductor keeps the state itself: remove the block."
     if why:
         raise DriverError(f"The module is not used: {why}", permanent=True)
-
-
-def _let_all_read(folder: Path) -> None:
-    """Let the users as whom the tools of other resources run read an initialised module."""
-    for parent, _, files in os.walk(folder):
-        os.chmod(parent, 0o755)  # noqa: S103 -- it holds no secret: those are values, not code
-        for name in files:
-            path = Path(parent, name)
-            if not path.is_symlink():
-                path.chmod(path.stat().st_mode | 0o444 | (0o111 if os.access(path, os.X_OK) else 0))
 
 
 def _run_init(

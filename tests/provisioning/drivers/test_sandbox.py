@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,6 +109,38 @@ def test_a_tool_can_gain_no_privileges(kind: str, run: MemoryRun) -> None:
         assert said[said.index("Uid:") + 1] == str(sandbox.user_of(run.work_folder))
         assert said[said.index("CapEff:") + 1] == "0" * 16
         assert said[said.index("CapBnd:") + 1] == "0" * 16
+
+
+def test_what_a_tool_wrote_can_be_taken_back(kind: str, run: MemoryRun) -> None:
+    script = (
+        "umask 0; mkdir a; echo it > a/it; echo > a/run; chmod 6777 a/run; ln -s /etc/passwd a/l"
+    )
+    passwd = Path("/etc/passwd").stat()
+    assert _run(run, script).exit_code == 0
+    sandbox.take_back(run.work_folder)
+    made = [run.work_folder, *sorted(run.work_folder.glob("a/**/*"))]
+    assert {path.lstat().st_uid for path in made} == {os.geteuid()}
+    modes = {path.name: oct(path.stat().st_mode) for path in made if not path.is_symlink()}
+    assert modes == {"resource": "0o40755", "it": "0o100644", "run": "0o100755"}
+    assert Path("/etc/passwd").stat() == passwd
+
+
+def test_tools_of_many_resources_hardly_ever_share_a_user() -> None:
+    folders = [Path(f"/var/work/{uuid.UUID(int=number)}") for number in range(1000)]
+    if sandbox._users() == sandbox.USERS:
+        assert len({sandbox.user_of(folder) for folder in folders}) == 1000
+
+
+@pytest.mark.parametrize(
+    ("uid_map", "users"),
+    [
+        ("         0          0 4294967295\n", sandbox.USERS),
+        ("0 1000 1\n1 100000 4294967294\n", sandbox.USERS),
+        ("0 100000 65536\n", sandbox.FEWER_USERS),
+    ],
+)
+def test_users_exist_in_the_namespace(uid_map: str, users: range) -> None:
+    assert sandbox.users_in(uid_map) == users
 
 
 def test_a_tool_sees_no_other_folder_and_no_other_process(bubblewrap: None, run: MemoryRun) -> None:

@@ -279,6 +279,20 @@ def test_a_local_module_is_installed_once_and_found(module: Any, run: MemoryRun)
     assert run.text().count("Initializing modules") == 1
 
 
+def test_no_tool_can_write_in_an_initialised_module(
+    module: Any, run: MemoryRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("bwrap"):
+        monkeypatch.setenv("CONDUCTOR_SANDBOX", "bubblewrap")
+    resource = module(SIMPLE, size="small")
+    (resource.content / "main.tf").chmod(0o666)
+    assert DRIVER.ensure(resource, run).outputs == {"size": "small"}
+    (folder,) = (each for each in (tmp_path / "terraform-init").iterdir() if each.is_dir())
+    paths = [folder, *folder.rglob("*")]
+    assert {path.lstat().st_uid for path in paths} == {os.geteuid()}
+    assert [path for path in paths if path.lstat().st_mode & 0o022] == []
+
+
 def test_racing_workers_initialise_a_module_once(module: Any, tmp_path: Path) -> None:
     resource = module(SIMPLE, size="small")
     runs = [MemoryRun(tmp_path / "work" / str(number)) for number in range(4)]
