@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import pytest
 from django.conf import settings
 from django.contrib.staticfiles import finders
 from django.test import Client
+
+pytestmark = pytest.mark.django_db  # a request looks after the connection, if there is one
 
 NAME = "admin/css/base.css"
 URL = f"/{settings.STATIC_URL.lstrip('/')}{NAME}"
