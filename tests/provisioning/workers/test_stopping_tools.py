@@ -20,6 +20,7 @@ from provisioning.models import (
     StateVersion,
     Step,
     ToolEvent,
+    Worker,
 )
 from provisioning.models.deployments import TERMINAL_STATUSES
 from provisioning.services.deployments import cancel_deployment, retry_deployment
@@ -218,3 +219,22 @@ def test_a_tool_that_takes_longer_than_its_template_allows_is_told_once_and_fail
     )
     assert lines(tmp_path, "interrupted") == ["interrupted"]
     nothing_is_left(tmp_path, tmp_path / "var" / "work")
+
+
+@pytest.mark.slow
+def test_a_draining_worker_follows_the_tool_of_its_process_that_was_killed(
+    transactional_db: None, worker: RealWorker, tmp_path: Path
+) -> None:
+    deployment = patient(tmp_path).submit("  it:\n    type: patient\n")
+    wait_for("the tool runs", lambda: bool(lines(tmp_path, "process")), 60)
+    Worker.objects.update(draining=True)
+
+    psutil.Process(int(Step.objects.get().process.split()[0])).kill()
+
+    again = Step.objects.filter(attempt=2, status="running")
+    wait_for("the step is taken up again", again.exists, 60)
+    (tmp_path / "stopped").touch()
+    ends(deployment)
+    assert lines(tmp_path, "interrupted") == []
+    said = "".join(LogChunk.objects.filter(attempt=2).values_list("text", flat=True))
+    assert "Following what the attempt before this one began" in said
