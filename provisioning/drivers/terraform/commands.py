@@ -16,7 +16,11 @@ from provisioning.drivers.terraform.installation import (
 )
 from provisioning.drivers.terraform.keeper import LockedError, tool_error
 from provisioning.drivers.terraform.messages import Messages
-from provisioning.drivers.terraform.module_cache import InitialisedModule, initialised_module
+from provisioning.drivers.terraform.module_cache import (
+    InitialisedModule,
+    cache_folder,
+    initialised_module,
+)
 from provisioning.drivers.terraform.shipping import STATE_FILES
 
 VALUES_FILE = "conductor.tfvars.json"
@@ -33,7 +37,7 @@ class Commands:
         self.run = run
         self.folder = run.work_folder
         self.tool = installation(str(resource.config.get("version") or ""))
-        self.cache_folder = self.folder.parent.parent / "terraform-init"
+        self.cache_folder = cache_folder(self.folder.parent)
         self.cache_folder.mkdir(mode=0o711, exist_ok=True)
         self.environment = tool_environment(run, self.cache_folder)
         self.readable = seen_by_tool(self.tool, self.environment)

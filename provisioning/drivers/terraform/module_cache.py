@@ -1,14 +1,20 @@
-"""Initialise each module once per content and version, for all resources of this host."""
+"""Initialise each module once for all resources of this host, and forget it when it is not used."""
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from provisioning.drivers import sandbox
 from provisioning.drivers.base import DriverError, DriverInput, Run, StoppedError
@@ -21,12 +27,17 @@ from provisioning.drivers.terraform.installation import (
 )
 from provisioning.drivers.terraform.module import declared_variables
 from provisioning.drivers.terraform.shipping import STATE_FILE
-from provisioning.drivers.terraform.sources import refused_installed
+from provisioning.drivers.terraform.sources import refused_installed, trusted_hosts
 from provisioning.drivers.work_folder import wait_for_lock
 
 DATA_FOLDER = ".terraform"
 VARIABLES_FILE = ".conductor-variables.json"
 INIT_PATIENCE = 1800.0  # seconds to wait for another worker that initialises the same module
+UNUSED_SECONDS = 30 * 24 * 3600.0
+
+_MAKING, _UNUSED = "init-", "unused-"
+_SIGNING_IN = ("TF_TOKEN_", "GIT_", "SSH_")
+"""What the variables begin with by which `init` signs in to private registries and repositories."""
 
 # What a module's folder may hold from somebody's own runs; it must not reach ours.
 _NOT_COPIED = shutil.ignore_patterns(
@@ -64,25 +75,76 @@ class InitialisedModule:
             link.symlink_to(data)
 
 
+def cache_folder(work_folders: Path) -> Path:
+    """Return where the initialised modules are, beside the folder of the resources' work folders."""
+    return work_folders.parent / "terraform-init"
+
+
 def initialised_module(
-    resource: DriverInput, run: Run, tool: Installation, cache_folder: Path
+    resource: DriverInput, run: Run, tool: Installation, cache: Path
 ) -> InitialisedModule:
-    """Return the module after `init`, which runs once per content digest, tool and version."""
-    configuration = Path(tool_environment(run, cache_folder)["TF_CLI_CONFIG_FILE"]).stem
-    key = "-".join(
-        (resource.content_digest.rpartition(":")[2], tool.name, tool.version, configuration)
-    )
-    target = cache_folder / re.sub(r"[^\w.-]", "_", key)
-    if not target.is_dir():
-        with target.with_name(f"{target.name}.lock").open("w") as lock:
-            wait_for_lock(lock.fileno(), run, INIT_PATIENCE, what=lock.name)
-            if not target.is_dir():
-                _initialise(resource, run, tool, target)
+    """Return the module after `init`, which runs once for all resources that may share its result."""
+    target = cache / _key(resource, tool, tool_environment(run, cache))
+    with _lock_file(target) as lock:
+        wait_for_lock(lock.fileno(), run, INIT_PATIENCE, what=lock.name)
+        if not target.is_dir():
+            _initialise(resource, run, tool, target)
+        os.utime(target)
     return InitialisedModule(target, frozenset(json.loads((target / VARIABLES_FILE).read_text())))
 
 
+def _key(resource: DriverInput, tool: Installation, environment: Mapping[str, str]) -> str:
+    """Name all that the result of `init` depends on.
+
+    What an environment's credentials could fetch is for this environment alone.
+    """
+    signing_in = sorted(name for name in environment if name.startswith(_SIGNING_IN))
+    context = resource.context
+    whose = [context["organisation"], context["environment"], *signing_in] if signing_in else []
+    configuration = Path(environment["TF_CLI_CONFIG_FILE"]).stem
+    rest = json.dumps([configuration, trusted_hosts(), whose])
+    digest = hashlib.sha256(rest.encode()).hexdigest()[:16]
+    key = f"{resource.content_digest.rpartition(':')[2]}-{tool.name}-{tool.version}-{digest}"
+    return re.sub(r"[^\w.-]", "_", key)
+
+
+def _lock_file(target: Path) -> TextIO:
+    return target.with_name(f"{target.name}.lock").open("w")
+
+
+def remove_unused(work_folders: Path) -> None:
+    """Remove the initialised modules of this host that nothing has used for UNUSED_SECONDS.
+
+    One that a work folder is linked to is used. What dead workers left half-made goes as well.
+    """
+    cache = cache_folder(work_folders)
+    used = _linked(work_folders)
+    for folder in sorted(cache.iterdir()) if cache.is_dir() else ():
+        if folder.name.startswith(_UNUSED) or (folder.name.startswith(_MAKING) and _is_old(folder)):
+            shutil.rmtree(folder, ignore_errors=True)
+        elif folder.is_dir() and folder.resolve() not in used and _is_old(folder):
+            with _lock_file(folder) as lock, suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_old(folder):  # still: another worker may have taken it, or removed it
+                    # Whole or gone: a worker that dies meanwhile leaves no half of it under its name.
+                    gone = folder.rename(folder.with_name(f"{_UNUSED}{folder.name}"))
+                    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _is_old(folder: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return folder.stat().st_mtime < time.time() - UNUSED_SECONDS
+    return False
+
+
+def _linked(work_folders: Path) -> set[Path]:
+    """Return every folder above what the work folders' links lead to."""
+    links = (*work_folders.glob(f"*/{DATA_FOLDER}"), *work_folders.glob(f"*/{DATA_FOLDER}/*"))
+    return {parent for link in links if link.is_symlink() for parent in link.resolve().parents}
+
+
 def _initialise(resource: DriverInput, run: Run, tool: Installation, target: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix="init-") as name:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=_MAKING) as name:
         Path(name).chmod(0o711)
         folder = Path(name) / "module"
         shutil.copytree(resource.content, folder, symlinks=True, ignore=_NOT_COPIED)

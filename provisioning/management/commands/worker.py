@@ -12,6 +12,7 @@ from django import db
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from provisioning.drivers.terraform.module_cache import remove_unused
 from provisioning.exceptions import ConductorError
 from provisioning.queue.chores import Chore, chores
 from provisioning.queue.cluster import check_version
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 5.0
 MEND_SECONDS = 60.0
+TIDY_SECONDS = 3600.0
 
 
 class Command(BaseCommand):
@@ -76,6 +78,7 @@ class Command(BaseCommand):
             Chore(EVERY_SECONDS, heart.beat),
             Chore(SWEEP_SECONDS, sweep),
             Chore(MEND_SECONDS, _mend),
+            Chore(TIDY_SECONDS, lambda: remove_unused(settings.CONDUCTOR_WORK_DIR)),
             after_outage=heart.tell_outage,
         )
         counts = dict.fromkeys(queues, processes)

@@ -112,6 +112,7 @@ def driver_input(content: Path, **changes: Any) -> DriverInput:
         "config": {},
         "outputs": (),
         "context": {
+            "organisation": "acme",
             "application": "shop",
             "environment": "development",
             "workload": "web",

@@ -21,6 +21,11 @@ from provisioning.drivers import get_driver
 from provisioning.drivers.base import DriverError, LeaseLostError, StoppedError
 from provisioning.drivers.folders import said_folder
 from provisioning.drivers.supervision import Outcome, Tool
+from provisioning.drivers.terraform.module_cache import (
+    UNUSED_SECONDS,
+    InitialisedModule,
+    remove_unused,
+)
 from provisioning.drivers.terraform.state import State
 from tests.provisioning.drivers.runs import FolderRun, MemoryRun, driver_input
 
@@ -287,10 +292,67 @@ def test_no_tool_can_write_in_an_initialised_module(
     resource = module(SIMPLE, size="small")
     (resource.content / "main.tf").chmod(0o666)
     assert DRIVER.ensure(resource, run).outputs == {"size": "small"}
-    (folder,) = (each for each in (tmp_path / "terraform-init").iterdir() if each.is_dir())
+    (folder,) = _initialised(run)
     paths = [folder, *folder.rglob("*")]
     assert {path.lstat().st_uid for path in paths} == {os.geteuid()}
     assert [path for path in paths if path.lstat().st_mode & 0o022] == []
+
+
+def _initialised(run: MemoryRun) -> list[Path]:
+    cache = run.work_folder.parent.parent / "terraform-init"
+    return sorted(each for each in cache.iterdir() if each.is_dir())
+
+
+def _in(environment: str, resource: Any) -> Any:
+    return replace(resource, context={**resource.context, "environment": environment})
+
+
+def test_what_credentials_could_fetch_is_for_their_environment_alone(
+    module: Any, run: MemoryRun
+) -> None:
+    resource = module(SIMPLE, size="small")
+    for environment in ("development", "staging"):
+        DRIVER.ensure(_in(environment, resource), run)
+    assert len(_initialised(run)) == 1
+    run.environment = {**run.environment, "TF_TOKEN_registry_acme_test": "secret"}
+    for environment in ("development", "staging", "staging"):
+        DRIVER.ensure(_in(environment, resource), run)
+    assert len(_initialised(run)) == 3
+
+
+def _age(folder: Path) -> None:
+    os.utime(folder, (time.time() - UNUSED_SECONDS - 60,) * 2)
+
+
+def test_an_initialised_module_goes_when_nobody_has_used_it_for_long(
+    module: Any, run: MemoryRun
+) -> None:
+    resource = module(SIMPLE, size="small")
+    DRIVER.ensure(resource, run)
+    (folder,) = _initialised(run)
+    (folder.parent / "init-left").mkdir()
+    _age(folder.parent / "init-left")
+    remove_unused(run.work_folder.parent)
+    assert _initialised(run) == [folder]
+    _age(folder)
+    DRIVER.ensure(resource, run)
+    remove_unused(run.work_folder.parent)
+    assert _initialised(run) == [folder]
+    _age(folder)
+    remove_unused(run.work_folder.parent)
+    assert _initialised(run) == []
+    assert DRIVER.ensure(resource, run).outputs == {"size": "small"}
+
+
+@pytest.mark.parametrize("own_data", [False, True])
+def test_an_initialised_module_in_use_stays(module: Any, run: MemoryRun, own_data: bool) -> None:
+    DRIVER.ensure(module(SIMPLE, size="small"), run)
+    (folder,) = _initialised(run)
+    run.work_folder.mkdir()
+    InitialisedModule(folder, frozenset()).copy_to(run.work_folder, own_data=own_data)
+    _age(folder)
+    remove_unused(run.work_folder.parent)
+    assert _initialised(run) == [folder]
 
 
 def test_racing_workers_initialise_a_module_once(module: Any, tmp_path: Path) -> None:
@@ -305,7 +367,7 @@ def test_racing_workers_initialise_a_module_once(module: Any, tmp_path: Path) ->
     assert (
         sum(each.text().count("Terraform has been successfully initialized") for each in runs) <= 1
     )
-    assert len([each for each in (tmp_path / "terraform-init").iterdir() if each.is_dir()]) == 1
+    assert len(_initialised(runs[0])) == 1
 
 
 def test_a_failing_init_says_why_and_leaves_nothing(
@@ -313,15 +375,14 @@ def test_a_failing_init_says_why_and_leaves_nothing(
 ) -> None:
     with pytest.raises(DriverError, match=r"init failed.*nowhere"):
         DRIVER.ensure(module('module "x" {\n  source = "./nowhere"\n}\n'), run)
-    assert [each for each in (tmp_path / "terraform-init").iterdir() if each.is_dir()] == []
+    assert _initialised(run) == []
 
 
 def _assert_not_used(resource: Any, run: MemoryRun, why: str) -> None:
     with pytest.raises(DriverError, match=f"^The module is not used: .*{why}") as refused:
         DRIVER.ensure(resource, run)
     assert refused.value.permanent is True
-    cache = run.work_folder.parent.parent / "terraform-init"
-    assert [each for each in cache.iterdir() if each.is_dir()] == []
+    assert _initialised(run) == []
     assert run.states == []
 
 
