@@ -172,9 +172,11 @@ class _Command:
             raise StoppedError(f"{name} was stopped ({outcome.stopped}).", outcome.stopped)
         if outcome.exit_code:
             last = " ".join(line for line in errors[-5:] if line.strip())
-            hint = f" {starved_hint(self.folder)}" if any(map(is_starved, errors)) else ""
-            message = f"{name} failed (exit status {outcome.exit_code}): {last}{hint}"
-            raise DriverError(message, permanent=False)
+            message = f"{name} failed (exit status {outcome.exit_code}): {last}"
+            starved = any(map(is_starved, errors))
+            if starved:
+                message = f"{message} {starved_hint(self.folder)}"
+            raise DriverError(message, permanent=starved)
 
 
 def _command(content: Path, config: Mapping[str, Any]) -> str:

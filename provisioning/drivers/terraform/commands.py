@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from provisioning.drivers.base import DriverInput, Run, StoppedError
+from provisioning.drivers.base import DriverError, DriverInput, Run, StoppedError
 from provisioning.drivers.folders import remove_folder, remove_left
 from provisioning.drivers.sandbox import starved_hint
 from provisioning.drivers.supervision import Outcome, Tool, follow, printable
@@ -112,8 +112,9 @@ class Commands:
             else f"failed (exit status {outcome.exit_code})"
         )
         what = f"{self.tool.name} {command}".strip()
-        hint = f"\n{starved_hint(self.folder)}" if starved else ""
-        error = tool_error(f"{what} {how}: {said}{hint}")
+        error = tool_error(f"{what} {how}: {said}")
+        if starved:
+            error = DriverError(f"{error}\n{starved_hint(self.folder)}", permanent=True)
         if not isinstance(error, LockedError):  # which may be gone when it is tried again
             self.clean()
         raise error
