@@ -34,8 +34,10 @@ from provisioning.drivers.base import (
     workload_ports,
 )
 from provisioning.drivers.folders import remove_folder, write_private
+from provisioning.drivers.output import printable
 from provisioning.drivers.sandbox import is_starved, starved_hint
-from provisioning.drivers.supervision import Outcome, Tool, ToolLostError, follow, printable
+from provisioning.drivers.supervision import ToolLostError, follow
+from provisioning.drivers.tool import Outcome, Tool
 from provisioning.drivers.work_folder import occupied
 
 # What the contract lets a command answer. The last ones describe Docker Compose services.

@@ -14,8 +14,8 @@ import psutil
 from provisioning.drivers.base import DriverError, LeaseLostError, Run, StoppedError
 from provisioning.drivers.folders import control_folder, make_control_folder, remove_folder
 from provisioning.drivers.processes import identity, is_alive
-from provisioning.drivers.supervision import Tool
 from provisioning.drivers.supervisor import LEASE_LOST
+from provisioning.drivers.tool import Tool
 
 _PAUSE_SECONDS = 0.05
 

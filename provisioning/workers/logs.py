@@ -11,7 +11,7 @@ from typing import NamedTuple
 from django.db import connection, transaction
 
 from provisioning.drivers.base import LeaseLostError
-from provisioning.drivers.supervision import printable
+from provisioning.drivers.output import printable
 from provisioning.models import LogChunk, Step, StepStatus
 from provisioning.services.logs.announcing import CHANNEL
 from provisioning.services.state.versions import hold_step

@@ -16,7 +16,7 @@ from typing import Any
 
 import ahocorasick
 
-from provisioning.drivers.supervision import printable
+from provisioning.drivers.output import printable
 from provisioning.services.outputs import MASK
 
 SHORT = 4

@@ -30,8 +30,8 @@ from provisioning.drivers.base import (
     StoppedError,
     declared_sensitive,
 )
+from provisioning.drivers.output import printable
 from provisioning.drivers.secrets import resolve_secrets
-from provisioning.drivers.supervision import printable
 from provisioning.durations import duration_text
 from provisioning.encryption import mac
 from provisioning.exceptions import ConductorError

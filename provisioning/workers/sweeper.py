@@ -12,8 +12,8 @@ from django.db.models.functions import Greatest, Now
 
 from provisioning.drivers.base import LeaseLostError
 from provisioning.drivers.processes import is_alive
-from provisioning.drivers.supervision import GRACE_SECONDS, Tool
 from provisioning.drivers.supervisor import LEASE_LOST
+from provisioning.drivers.tool import GRACE_SECONDS, Tool
 from provisioning.models import Deployment, DeploymentStatus, Step, StepStatus
 from provisioning.models.deployments import STARTED_STATUSES
 from provisioning.models.steps import UNFINISHED_STEP_STATUSES

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from provisioning.drivers.base import DriverError, DriverInput, Run, StoppedError
 from provisioning.drivers.folders import write_private
-from provisioning.drivers.supervision import Outcome, Tool, ToolLostError, follow
+from provisioning.drivers.supervision import ToolLostError, follow
 from provisioning.drivers.terraform.backends import MANAGED, is_external, locate
 from provisioning.drivers.terraform.commands import VALUES_FILE, Commands
 from provisioning.drivers.terraform.external import ExternalKeeper
@@ -29,6 +29,7 @@ from provisioning.drivers.terraform.keeper import LockedError, StateKeeper
 from provisioning.drivers.terraform.messages import Messages
 from provisioning.drivers.terraform.shipping import Shipper
 from provisioning.drivers.terraform.state import State
+from provisioning.drivers.tool import Outcome, Tool
 
 T = TypeVar("T")
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from provisioning.drivers.base import DriverError, DriverInput, Run, StoppedError
 from provisioning.drivers.folders import remove_folder, remove_left
+from provisioning.drivers.output import printable
 from provisioning.drivers.sandbox import starved_hint
-from provisioning.drivers.supervision import Outcome, Tool, follow, printable
+from provisioning.drivers.supervision import follow
 from provisioning.drivers.terraform.hearing_out import hearing_out
 from provisioning.drivers.terraform.installation import (
     installation,
@@ -22,6 +23,7 @@ from provisioning.drivers.terraform.module_cache import (
     initialised_module,
 )
 from provisioning.drivers.terraform.shipping import STATE_FILES
+from provisioning.drivers.tool import Outcome, Tool
 
 VALUES_FILE = "conductor.tfvars.json"
 _FRAME = " │╷╵"

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from provisioning.drivers.base import Run
+from provisioning.drivers.output import printable
 from provisioning.drivers.sandbox import is_starved
-from provisioning.drivers.supervision import printable
 from provisioning.drivers.terraform.keeper import lock_in
 from provisioning.drivers.terraform.state import place_of
 

@@ -18,7 +18,8 @@ from typing import TextIO
 
 from provisioning.drivers import sandbox
 from provisioning.drivers.base import DriverError, DriverInput, Run, StoppedError
-from provisioning.drivers.supervision import printable, supervise
+from provisioning.drivers.output import printable
+from provisioning.drivers.supervision import supervise
 from provisioning.drivers.terraform.backends import OVERRIDE_FILE, is_managed, override_managed
 from provisioning.drivers.terraform.installation import (
     Installation,

@@ -14,14 +14,8 @@ import pytest
 from provisioning.drivers import sandbox
 from provisioning.drivers.base import DriverError
 from provisioning.drivers.folders import lease_file, make_control_folder
-from provisioning.drivers.supervision import (
-    MARK,
-    Outcome,
-    Tool,
-    ToolLostError,
-    follow,
-    supervise,
-)
+from provisioning.drivers.supervision import ToolLostError, follow, supervise
+from provisioning.drivers.tool import MARK, Outcome, Tool
 from tests.provisioning.drivers.runs import MemoryRun
 
 ROOT = os.geteuid() == 0

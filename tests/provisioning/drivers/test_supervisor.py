@@ -19,16 +19,10 @@ from provisioning.drivers.folders import (
     make_control_folder,
     said_folder,
 )
-from provisioning.drivers.supervision import (
-    STREAMS,
-    Outcome,
-    Tool,
-    ToolLostError,
-    follow,
-    printable,
-    supervise,
-)
+from provisioning.drivers.output import printable
+from provisioning.drivers.supervision import ToolLostError, follow, supervise
 from provisioning.drivers.supervisor import LEASE_GRACE_SECONDS
+from provisioning.drivers.tool import STREAMS, Outcome, Tool
 from tests.provisioning.drivers.runs import MemoryRun
 
 ROOT = Path(__file__).parents[3]
@@ -203,7 +197,7 @@ def _start_and_die(folder: Path, script: str) -> None:
         f"""
         import os
         from pathlib import Path
-        from provisioning.drivers.supervision import Tool
+        from provisioning.drivers.tool import Tool
         from tests.provisioning.drivers.runs import MemoryRun
         run = MemoryRun(Path({str(folder)!r}))
         Tool.start(["/bin/sh", "-c", {script!r}], run=run, folder=run.work_folder,

@@ -20,13 +20,13 @@ import pytest
 from provisioning.drivers import get_driver
 from provisioning.drivers.base import DriverError, LeaseLostError, StoppedError
 from provisioning.drivers.folders import said_folder
-from provisioning.drivers.supervision import Outcome, Tool
 from provisioning.drivers.terraform.module_cache import (
     UNUSED_SECONDS,
     InitialisedModule,
     remove_unused,
 )
 from provisioning.drivers.terraform.state import State
+from provisioning.drivers.tool import Outcome, Tool
 from tests.provisioning.drivers.runs import FolderRun, MemoryRun, driver_input
 
 pytestmark = pytest.mark.terraform

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from provisioning.drivers import get_driver
 from provisioning.drivers.base import DriverError, Importer
-from provisioning.drivers.supervision import Tool
 from provisioning.drivers.terraform.imports import Address, check_imports, import_blocks
+from provisioning.drivers.tool import Tool
 from tests.conftest import find_terraform
 from tests.provisioning.drivers.runs import MemoryRun, driver_input
 

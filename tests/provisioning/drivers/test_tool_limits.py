@@ -12,7 +12,8 @@ from django.conf import LazySettings
 
 from provisioning.drivers import sandbox
 from provisioning.drivers.base import DriverError
-from provisioning.drivers.supervision import MARK, supervise
+from provisioning.drivers.supervision import supervise
+from provisioning.drivers.tool import MARK
 from tests.provisioning.drivers.runs import MemoryRun
 from tests.provisioning.place import Place
 

@@ -14,7 +14,7 @@ import pytest
 
 from provisioning.drivers.base import DriverError, LeaseLostError, StoppedError
 from provisioning.drivers.folders import control_folder, make_control_folder
-from provisioning.drivers.supervision import Tool
+from provisioning.drivers.tool import Tool
 from provisioning.drivers.work_folder import holder_of, occupied, remove
 from tests.provisioning.drivers.runs import MemoryRun
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from provisioning.drivers.base import LeaseLostError
-from provisioning.drivers.supervision import printable
+from provisioning.drivers.output import printable
 from provisioning.models import LogChunk, Step, StepStatus
 from provisioning.services.outputs import MASK
 from provisioning.workers import logs

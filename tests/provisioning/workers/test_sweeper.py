@@ -10,7 +10,7 @@ import pytest
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from provisioning.drivers.supervision import Outcome, Tool
+from provisioning.drivers.tool import Outcome, Tool
 from provisioning.models import AuditEvent, Deployment, PossibleOrphan, Step, ToolEvent, Worker
 from provisioning.queue import doorbell
 from provisioning.services.deployments import cancel_deployment, end
