@@ -49,7 +49,8 @@ DEFAULTS = {MEMORY: 4096, PROCESSES: 2048}
 """MiB for the data of each process, and how many processes a tool's own user may have; 0: no limit."""
 _STARVED = re.compile(
     r"out of memory|cannot allocate memory|MemoryError|bad_alloc"
-    r"|resource temporarily unavailable|cannot fork|newosproc",
+    # A lock that somebody else holds is called "resource temporarily unavailable" as well.
+    r"|fork[^\n]*resource temporarily unavailable|\[errno 11\]|cannot fork|newosproc|new thread",
     re.IGNORECASE,
 )
 

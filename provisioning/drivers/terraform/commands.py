@@ -115,7 +115,7 @@ class Commands:
         )
         what = f"{self.tool.name} {command}".strip()
         error = tool_error(f"{what} {how}: {said}")
-        if starved:
+        if starved and not isinstance(error, LockedError):
             error = DriverError(f"{error}\n{starved_hint(self.folder)}", permanent=True)
         if not isinstance(error, LockedError):  # which may be gone when it is tried again
             self.clean()

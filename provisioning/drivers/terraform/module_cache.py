@@ -149,6 +149,7 @@ def _initialise(resource: DriverInput, run: Run, tool: Installation, target: Pat
         Path(name).chmod(0o711)
         folder = Path(name) / "module"
         shutil.copytree(resource.content, folder, symlinks=True, ignore=_NOT_COPIED)
+        folder.chmod(0o755)  # the content is read-only, and init makes a folder in it
         variables = sorted(declared_variables(folder))
         (folder / VARIABLES_FILE).write_text(json.dumps(variables))
         (folder / OVERRIDE_FILE).write_bytes(override_managed())

@@ -81,7 +81,8 @@ def test_a_terraform_that_wants_too_much_memory_fails_and_others_go_on(
     much, little = deployment.steps.order_by("position").select_related("resource")
     if much.resource.params["hungry"] is False:
         much, little = little, much
-    assert (much.status, much.attempt, little.status) == ("failed", 1, "succeeded")
+    told = (much.error, little.error)
+    assert (much.status, much.attempt, little.status) == ("failed", 1, "succeeded"), told
     assert (
         "It ran out of memory or processes, of which tools may use 256 MiB of memory in each process "
         "(CONDUCTOR_TOOL_MEMORY)" in much.error
