@@ -28,6 +28,8 @@ SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 """What settings and variables are called that hold a secret."""
+_PASSWORD = re.compile(r"\b(?:ssl)?password\s*=\s*('(?:[^'\\]|\\.)*'|[^\s'&]+)", re.IGNORECASE)
+_SWITCHES = frozenset({"true", "false", "yes", "no", "on", "off", "0", "1"})
 
 
 class SecretError(DriverError):
@@ -38,18 +40,24 @@ class SecretError(DriverError):
 
 
 def secrets_among(variables: Mapping[str, str]) -> Iterator[str]:
-    """Yield the secrets in an environment: by what the variables are called, and in addresses."""
+    """Yield the secrets in an environment: by what the variables are called, and in addresses.
+
+    What only switches something on or off is none, whatever its variable is called.
+    """
     for name, value in variables.items():
         if SECRET_NAME.search(name):
-            yield value
+            if value.strip().lower() not in _SWITCHES:
+                yield value
             continue
+        # Tools take a proxy without its scheme, too.
+        bare = name.lower().endswith("_proxy") and "//" not in value
         try:
-            password = urlsplit(value).password
+            password = urlsplit(f"//{value}" if bare else value).password
         except ValueError:
-            continue
-        if password:
-            yield password
-            yield unquote(password)
+            password = None
+        for each in (password, *(found[1].strip("'") for found in _PASSWORD.finditer(value))):
+            if each:
+                yield from dict.fromkeys((each, unquote(each)))
 
 
 def resolve_secrets(params: Mapping[str, Json], environment: Mapping[str, str]) -> dict[str, Json]:

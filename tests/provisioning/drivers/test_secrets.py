@@ -123,3 +123,20 @@ def test_the_secrets_of_an_environment_are_known_by_name_and_in_addresses() -> N
         "odd": "http://[",
     }
     assert [*secrets_among(variables)] == ["key", "token", "p%40ss", "p@ss"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secrets"),
+    [
+        ("https_proxy", "me:pass@proxy:3128", ["pass"]),
+        ("NO_PROXY", "localhost,127.0.0.1,[::1]", []),
+        ("ODD", "urn:me@example.org", []),
+        ("PG_CONN_STR", "host=db password='two words' user=me", ["two words"]),
+        ("PG_CONN_STR", "postgres://db/states?password=p%26q&sslmode=off", ["p%26q", "p&q"]),
+        ("TERRAFORM_VAULT_SKIP_CHILD_TOKEN", "True", []),
+    ],
+)
+def test_a_password_is_known_in_whatever_a_variable_holds(
+    name: str, value: str, secrets: list[str]
+) -> None:
+    assert [*secrets_among({name: value})] == secrets
