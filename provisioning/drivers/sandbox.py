@@ -161,6 +161,12 @@ def user_of(folder: Path) -> int:
     return users[zlib.crc32(os.fsencode(folder)) % len(users)]
 
 
+def sole_user_of(folder: Path, work_folder: Path) -> int | None:
+    """Return the id of the user that the tools in a folder have to themselves, if they have one."""
+    own = find_sandbox(work_folder).own_user and _users() == USERS
+    return user_of(folder) if own else None
+
+
 @cache
 def _users() -> range:
     """Return the ids to choose from, which must all exist in the namespace that this process is in."""

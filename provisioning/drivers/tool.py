@@ -63,6 +63,7 @@ class Tool:
         self.files = control_folder(folder)
         self.said = said_folder(folder)
         self._supervisor: subprocess.Popen[bytes] | None = None
+        self._user: int | None = None
 
     @classmethod
     def start(
@@ -203,6 +204,7 @@ class Tool:
         """
         if self._read("end") and not self.runs():
             return
+        self._user = sandbox.sole_user_of(self.folder, run.work_folder)
         if self.runs():
             run.log("Stopping the tool of an earlier attempt.\n", level="warning")
             self.order("stop", supervisor.LEASE_LOST, patience)
@@ -234,11 +236,15 @@ class Tool:
         )
 
     def _processes(self) -> list[psutil.Process]:
-        """Find the running processes that have the tool's mark."""
+        """Find the running processes that have the tool's mark, or its user where nobody else has that."""
+        user = self._user
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
-                if process.environ().get(MARK) == str(self.folder) and _runs(process):
+                is_its = process.uids().real == user or process.environ().get(MARK) == str(
+                    self.folder
+                )
+                if is_its and _runs(process):
                     found.append(process)
         return found
 

@@ -6,6 +6,7 @@ import signal
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -200,6 +201,25 @@ def test_a_tool_whose_supervisor_is_killed_stops_gracefully_in_the_sandbox(
         follow(tool, run=run)
     assert count.read_text() == "int\ndone\n"
     _assert_nothing_is_left(run.work_folder)
+
+
+def test_what_hides_from_a_killed_supervisor_is_ended(kind: str, run: MemoryRun) -> None:
+    if not sandbox.find_sandbox(run.work_folder).own_user and kind != "bubblewrap":
+        pytest.skip("without a user of its own, a process without the mark is anybody's")
+    hidden = run.work_folder / "hidden"
+    script = f"env -i setsid sh -c 'touch {hidden}; sleep 77.7' & wait"
+    tool = Tool.start(
+        ["/bin/sh", "-c", script], run=run, folder=run.work_folder, environment=run.environment
+    )
+    _wait_for(hidden)
+    for process in _processes(run.work_folder):
+        with suppress(psutil.NoSuchProcess):
+            if process.cmdline()[1:3] == ["-I", "-S"]:
+                process.kill()
+    tool.end(run, patience=1)
+    assert not [
+        each for each in psutil.process_iter(["cmdline"]) if "77.7" in (each.info["cmdline"] or ())
+    ]
 
 
 def test_what_a_tool_leaves_running_is_ended_in_the_sandbox(kind: str, run: MemoryRun) -> None:
