@@ -206,8 +206,8 @@ def test_a_tool_whose_supervisor_is_killed_stops_gracefully_in_the_sandbox(
 def test_what_hides_from_a_killed_supervisor_is_ended(kind: str, run: MemoryRun) -> None:
     if not sandbox.find_sandbox(run.work_folder).own_user and kind != "bubblewrap":
         pytest.skip("without a user of its own, a process without the mark is anybody's")
-    hidden = run.work_folder / "hidden"
-    script = f"env -i setsid sh -c 'touch {hidden}; sleep 77.7' & wait"
+    hidden, seconds = run.work_folder / "hidden", f"77.{os.getpid()}"
+    script = f"env -i setsid sh -c 'touch {hidden}; sleep {seconds}' & wait"
     tool = Tool.start(
         ["/bin/sh", "-c", script], run=run, folder=run.work_folder, environment=run.environment
     )
@@ -218,7 +218,7 @@ def test_what_hides_from_a_killed_supervisor_is_ended(kind: str, run: MemoryRun)
                 process.kill()
     tool.end(run, patience=1)
     assert not [
-        each for each in psutil.process_iter(["cmdline"]) if "77.7" in (each.info["cmdline"] or ())
+        each for each in psutil.process_iter(["cmdline"]) if seconds in (each.info["cmdline"] or ())
     ]
 
 
