@@ -189,14 +189,6 @@ def files_below(folder: Path) -> Iterator[Path]:
         )  # fmt: skip
 
 
-def is_private(path: Path, root: Path) -> bool:
-    """Tell whether a file is for its owner only, by itself and by a folder below the root."""
-    if path.stat().st_mode & 0o077:
-        return False
-    above = [parent for parent in path.parents if parent.is_relative_to(root) and parent != root]
-    return any(not parent.stat().st_mode & 0o077 for parent in above)
-
-
 class Arguments(threading.Thread):
     """Collect the arguments of every process of the machine, for as long as this runs."""
 
