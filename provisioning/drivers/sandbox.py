@@ -170,7 +170,8 @@ def sole_user_of(folder: Path, work_folder: Path) -> int | None:
 @cache
 def _users() -> range:
     """Return the ids to choose from, which must all exist in the namespace that this process is in."""
-    return users_in(Path("/proc/self/uid_map").read_text())
+    uid_map = Path("/proc/self/uid_map")
+    return users_in(uid_map.read_text()) if uid_map.exists() else FEWER_USERS
 
 
 def users_in(uid_map: str) -> range:
