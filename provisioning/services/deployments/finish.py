@@ -38,6 +38,7 @@ from provisioning.services.outputs import forget_outputs, store_outputs
 from provisioning.services.state.events import settle_lost
 
 _STATE_FIELDS = ("state_backend", "state_location", "state_metadata")
+_UNDER_WAY = (ResourceState.PROVISIONING, ResourceState.UPDATING, ResourceState.DELETING)
 _APPLIED_FIELDS = ("applied_mac", "applied_spec_digest", "floor", "imports")
 
 
@@ -207,8 +208,9 @@ def cancel_pending(deployment: Deployment, *, reason: str, actor: str = transiti
 
 
 def _leave_unfinished(step: Step, resource: Resource, reason: str) -> None:
-    """Note what a lost step left of a locked resource, unless another one is at work on it already."""
-    if Step.objects.filter(resource=resource, status__in=BUSY_STEP_STATUSES).exists():
+    """Note what a lost step left of a locked resource, unless another one is or was at work on it since."""
+    others = Step.objects.filter(resource=resource, status__in=BUSY_STEP_STATUSES)
+    if resource.state not in _UNDER_WAY or others.exists():
         return
     move_resource(resource, ResourceState.FAILED, step, reason)
     settle_lost(step)

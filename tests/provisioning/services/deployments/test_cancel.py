@@ -465,3 +465,16 @@ def test_a_cancel_does_not_disturb_who_works_on_the_resource_by_now(
     assert Step.objects.get(pk=freed.pk).status == "cancelled"
     assert shop.resource(BASE).state == "provisioning"
     assert ToolEvent.objects.exists()
+
+
+@pytest.mark.parametrize("state", ["active", "deleted"])
+def test_a_cancel_leaves_what_another_step_has_done_on_the_resource_since(
+    freed: Step, alice: User, shop: Place, state: str
+) -> None:
+    over()
+    Resource.objects.filter(pk=freed.resource_id).update(state=state)
+
+    cancel_deployment(deployment=freed.deployment, actor=alice)
+
+    assert fresh(freed.deployment).status == "cancelled"
+    assert shop.resource(BASE).state == state
