@@ -9,8 +9,8 @@ from django.utils import timezone
 from django_q.models import Schedule
 
 from provisioning.models import Worker
-from provisioning.queue.schedules import mend_schedules
-from provisioning.services.figures.alerts import rule_file
+from provisioning.queue.schedules import SCHEDULES, mend_schedules
+from provisioning.services.figures.alerts import RULES, rule_file
 from provisioning.services.people import system_user
 from tests.portal.commands import run
 from tests.provisioning.place import Place
@@ -46,7 +46,7 @@ def staff(client: Client) -> Client:
 def test_every_rule_says_that_all_is_well(staff: Client, place: Place) -> None:
     html = staff.get("/health/").content.decode()
 
-    assert html.count(">ok<") == 5 + 4
+    assert html.count(">ok<") == len(RULES) + len(SCHEDULES)
     assert ">firing<" not in html
     assert "More than 10% of the deployments fail" in html
     assert "conductor pools" in html
