@@ -22,6 +22,7 @@ from provisioning.drivers import get_driver
 from provisioning.drivers.base import DriverError, StoppedError
 from provisioning.drivers.folders import said_folder
 from provisioning.drivers.terraform.backends import check_backend, locate
+from tests.conftest import find_terraform
 from tests.provisioning.drivers.runs import MemoryRun, driver_input
 from tests.provisioning.queue.conftest import wait_for
 
@@ -162,8 +163,16 @@ def test_a_failure_leaves_no_suspicion_of_what_the_state_holds(
 
 @pytest.mark.parametrize("how", ["cancelled", "timed out"])
 def test_what_is_stopped_is_known_afterwards(
-    local: Any, run: MemoryRun, tmp_path: Path, how: str
+    local: Any, run: MemoryRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
+    # Of a place that is as slow as those in a cloud, and that an interrupt reaches in the middle.
+    slow = tmp_path / "terraform"
+    slow.write_text(
+        '#!/bin/sh\n[ "$1 $2" = "state pull" ] && { sleep 0.5 || exit; }\n'
+        f'exec {find_terraform()} "$@"\n'
+    )
+    slow.chmod(0o755)
+    monkeypatch.setenv("CONDUCTOR_TERRAFORM", str(slow))
     here = tmp_path / "here"
 
     def stop() -> None:
