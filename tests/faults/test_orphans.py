@@ -48,11 +48,11 @@ def place(transactional_db: None) -> Place:
 
 @pytest.fixture
 def worker(child_environment: dict[str, str], tmp_path: Path) -> Iterator[RealWorker]:
-    mirror = str(lay_mirror(tmp_path / "mirror"))
-    lease = {"CONDUCTOR_LEASE_SECONDS": "2"}
-    worker = RealWorker(
-        child_environment | lease | {"CONDUCTOR_TERRAFORM_MIRROR": mirror}, tmp_path
-    )
+    provider = {
+        "CONDUCTOR_TERRAFORM_MIRROR": str(lay_mirror(tmp_path / "mirror")),
+        "CONDUCTOR_TERRAFORM_HOSTS": SOURCE.partition("/")[0],
+    }
+    worker = RealWorker(child_environment | provider | {"CONDUCTOR_LEASE_SECONDS": "2"}, tmp_path)
     worker.start()
     yield worker
     worker.end()
