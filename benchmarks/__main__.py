@@ -93,7 +93,7 @@ def terraform() -> None:
     """Print how a deployment compares with a shell script."""
     from benchmarks.terraform import RESOURCES, measure
 
-    print(f"Deployment of {RESOURCES} Terraform resources (goal: ratios of at most 1.0 and 1.3)")
+    print(f"Deployment of {RESOURCES} Terraform resources (goal: ratios of at most 1.0 and 1.2)")
     found = measure()
     if found is None:
         print("terraform is not installed here.")

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import hashlib
 import os
+import py_compile
 import select
 import shutil
 import subprocess
@@ -18,6 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -97,14 +100,15 @@ class Tool:
             _owner(run.step, run.attempt) if followable else "this attempt alone"
         )
         lease, credentials = lease_file(run.work_folder), credentials_folder(run.work_folder)
+        program = _supervisor_in(run.work_folder.parent)
         words = sandbox.find_sandbox(run.work_folder).wrap(
             [
-                sandbox.python(), "-I", "-S", supervisor.__file__,
+                sandbox.python(), "-I", "-S", str(program),
                 str(folder), str(tool.files), str(lease), str(lock), *arguments,
             ],
             folder=folder,
             readable=[
-                *readable, Path(supervisor.__file__), tool.files,
+                *readable, program, tool.files,
                 *([lease] if lease.exists() else []),
             ],
             writable=[tool.said, *([credentials] if credentials.exists() else []), *writable],
@@ -257,6 +261,21 @@ class Tool:
             return read_left(self.said / name, MOST_SAID).decode("utf-8", "replace")
         except (FileNotFoundError, DriverError):
             return ""
+
+
+def _supervisor_in(folder: Path) -> Path:
+    """Return the supervisor's program, compiled there once: each run of a tool starts the sooner."""
+    program = folder / _compiled_name()
+    if not program.exists():
+        py_compile.compile(supervisor.__file__, cfile=str(program), doraise=True)
+        program.chmod(0o644)
+    return program
+
+
+@cache
+def _compiled_name() -> str:
+    digest = hashlib.sha256(Path(supervisor.__file__).read_bytes()).hexdigest()[:12]
+    return f".{sys.implementation.cache_tag}-{digest}-supervisor.pyc"
 
 
 def _sink(path: Path) -> int:

@@ -57,7 +57,9 @@ class StepExternalState:
         )
 
     def settle(self, state: bytes | None, *, killed: bool) -> Sequence[Orphan]:
-        """Compare what was noted with the state; see `ExternalState`."""
+        """Compare what was noted with the state, if anything was; see `ExternalState`."""
+        if self._persist(lambda: events.is_settled(self._resource_id)):
+            return []
         return self._persist(
             lambda: events.settle_events(
                 step=self._step, attempt=self._attempt, state=state, killed=killed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -59,6 +60,13 @@ def settle_events(*, step: int, attempt: int, state: bytes | None, killed: bool)
         return _settle(hold_step(step, attempt), state, killed=killed)
 
 
+def is_settled(resource_id: UUID) -> bool:
+    """Tell whether there is nothing to compare with a resource's state."""
+    noted = ToolEvent.objects.filter(resource_id=resource_id).values("pk")
+    suspected = PossibleOrphan.objects.filter(resource_id=resource_id).values("pk")
+    return not noted.union(suspected, all=True)[:1]
+
+
 def settle_lost(step: Step) -> list[Orphan]:
     """Tell what the tool of a step that is given up may have made beside the state.
 
@@ -78,8 +86,6 @@ def _settle(step: Step, state: bytes | None, *, killed: bool) -> list[Orphan]:
         for each in noted
     ]
     before = {_orphan(each): each.pk for each in suspected}
-    if not events and not before:
-        return []
     after = settle(events, before, State.read(state), killed=killed)
     suspected.exclude(pk__in=[pk for orphan, pk in before.items() if orphan in after]).delete()
     new = _sorted(after - before.keys())
