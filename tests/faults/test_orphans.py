@@ -92,6 +92,7 @@ def ended(deployment: Deployment, worker: RealWorker) -> Deployment:
     return deployment
 
 
+@pytest.mark.slow
 def test_what_a_killed_terraform_was_making_is_told(
     place: Place, worker: RealWorker, tmp_path: Path
 ) -> None:
