@@ -33,7 +33,7 @@ class Tail:
 
     def __init__(self, path: Path) -> None:
         self._source: BinaryIO = path.open("rb")
-        self._rest = b""
+        self._rest = bytearray()
         self._dropped = 0
         self.more = False
 
@@ -46,23 +46,26 @@ class Tail:
         while self.more:
             chunk = self._source.read(AT_ONCE)
             self.more = len(chunk) == AT_ONCE
-            *complete, self._rest = (self._rest + chunk).split(b"\n")
-            for line in complete:
-                yield self._text(line)
+            first, *others = chunk.split(b"\n")
+            self._rest += first
+            for line in others:
+                yield self._text()
+                self._rest += line
             if len(self._rest) > LONGEST_LINE:
                 self._dropped += len(self._rest)
-                self._rest = b""
+                self._rest.clear()
             if not last:
                 return
         if self._rest or self._dropped:
-            yield self._text(self._rest)
-            self._rest = b""
+            yield self._text()
 
-    def _text(self, line: bytes) -> str:
-        text = line.decode("utf-8", "replace")
+    def _text(self) -> str:
+        """Return the line that has been read, and begin the next one."""
+        text = self._rest.decode("utf-8", "replace")
         if self._dropped:
-            text = f"[a line too long for the log: {self._dropped + len(line)} bytes left out]"
-            self._dropped = 0
+            size = self._dropped + len(self._rest)
+            text, self._dropped = f"[a line too long for the log: {size} bytes left out]", 0
+        self._rest.clear()
         return text
 
     def close(self) -> None:

@@ -36,7 +36,6 @@ print(json.dumps({"resource_outputs": {"password": secret}}))
 """
 
 
-@pytest.mark.slow
 def test_whatever_a_tool_says_its_log_is_text_without_secrets(
     place: Place, client: Client, alice: User
 ) -> None:
