@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
-from datetime import timedelta
-from functools import cached_property
+from collections.abc import Collection, Iterable
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
 from django.db.models import Q
-from django.db.models.functions import Now
 
-from provisioning.drivers import get_driver
 from provisioning.models import (
     Application,
     ConsumerState,
@@ -29,7 +25,6 @@ from provisioning.models import (
     SharingPolicy,
     Step,
     StepStatus,
-    Worker,
     Workload,
 )
 from provisioning.planning.addresses import environment_of
@@ -44,11 +39,11 @@ from provisioning.planning.facts import (
 )
 from provisioning.snapshot.catalog import read_rules, read_templates, version_facts
 from provisioning.snapshot.reach import Searched, is_linked, resources_elsewhere
+from provisioning.snapshot.tools import Tools
 from provisioning.snapshot.view import View
 
 __all__ = ["read_rules", "read_templates", "take", "take_environment", "version_facts"]
 
-WORKER_ALIVE = timedelta(seconds=60)
 NOTHING: Searched = MappingProxyType({})
 
 
@@ -92,7 +87,7 @@ def take(
             each.name: WorkloadFacts(each.name, each.ports, each.metadata)
             for each in workloads.order_by("name")
         },
-        missing_tools=read.missing_tools(drivers, environment.queue),
+        missing_tools=read.tools.missing(drivers, environment.queue),
         protected=environment.protected,
         pools=_pools(environment, resources, locked),
         elsewhere=read.elsewhere(resources),
@@ -169,6 +164,7 @@ class _Reader:
     def __init__(self, environment: Environment, searched: Searched) -> None:
         self._environment = environment
         self._view = View(environment)
+        self.tools = Tools()
         self._crosses = is_linked(environment)
         beyond = self._crosses or bool(searched)
         self._ids = resources_elsewhere(environment, searched) if beyond else frozenset()
@@ -266,40 +262,12 @@ class _Reader:
         return {
             path: EnvironmentFacts(
                 defaults=row.defaults,
-                missing_tools=self.missing_tools(drivers[path], row.queue),
+                missing_tools=self.tools.missing(drivers[path], row.queue),
                 protected=row.protected,
             )
             for row in Environment.objects.filter(pk__in=pks).order_by("pk")
             for path in [self._view.paths[row.pk]]
         }
-
-    def missing_tools(self, drivers: Collection[str], queue: str) -> dict[str, str]:
-        """Name, by driver, the tools that no worker of the queue has.
-
-        Workers tell what they have. Before the first one has ever started, this machine is asked.
-        """
-        workers = [worker for worker in self._workers if queue in worker.queues]
-        living = [worker for worker in workers if self._workers[worker]]
-        missing = {}
-        for name in sorted(drivers):
-            tool = get_driver(name).tool()
-            if tool is None:
-                continue
-            found = (
-                any(tool[0] in worker.tools for worker in living or workers[:1])
-                if workers
-                else tool[1] is not None
-            )
-            if not found:
-                missing[name] = tool[0]
-        return missing
-
-    @cached_property
-    def _workers(self) -> Mapping[Worker, bool]:
-        """Return all workers, the last seen first, and whether each is alive."""
-        alive = Q(last_seen_at__gte=Now() - WORKER_ALIVE, stopped_at__isnull=True)
-        rows = Worker.objects.annotate(alive=alive).order_by("-last_seen_at")
-        return {each: each.alive for each in rows}
 
     def _is_met(self, resource: str = "") -> Q:
         """Match what is about the resources that are read; `resource` is the way to it."""

@@ -121,7 +121,7 @@ def test_what_a_tool_wrote_can_be_taken_back(kind: str, run: MemoryRun) -> None:
 
 
 def test_tools_of_many_resources_hardly_ever_share_a_user() -> None:
-    folders = [Path(f"/var/work/{uuid.UUID(int=number)}") for number in range(1000)]
+    folders = [Path(f"/srv/tools/{uuid.UUID(int=number)}") for number in range(1000)]
     if sandbox._users() == sandbox.USERS:
         assert len({sandbox.user_of(folder) for folder in folders}) == 1000
 
