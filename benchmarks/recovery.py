@@ -6,9 +6,6 @@ is set by default.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -18,20 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
-from django.conf import settings
 
+from benchmarks.place import new_place, start_worker, write_template
 from provisioning.drivers.folders import lease_file
 from provisioning.exceptions import ConductorError
-from provisioning.models import Application, Deployment, Environment, Step, Worker
+from provisioning.models import Deployment, Step, Worker
 from provisioning.models.deployments import TERMINAL_STATUSES
-from provisioning.services.catalog import sync_catalog
 from provisioning.services.deployments import cancel_deployment, submit_deployment
-from provisioning.services.organisation import (
-    create_application,
-    create_environment,
-    create_organisation,
-    create_team,
-)
 from provisioning.services.people import system_user
 from provisioning.workers.run import work_folder
 
@@ -88,27 +78,12 @@ def measure() -> Iterator[Recovery]:
 class _Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        actor = system_user()
-        organisation = create_organisation(name=f"bench-{uuid.uuid4().hex[:8]}", actor=actor)
-        team = create_team(organisation=organisation, name="bench", actor=actor)
-        catalog = folder / "catalog"
-        catalog.mkdir()
-        (catalog / "template.yaml").write_text(TEMPLATE)
-        (catalog / "wait.sh").write_text(SCRIPT)
-        (catalog / "wait.sh").chmod(0o755)
-        sync_catalog(organisation=organisation, source=str(catalog), actor=actor)
-        self.application: Application = create_application(team=team, name="app", actor=actor)
-        self.environment: Environment = create_environment(
-            organisation=organisation, name="dev", actor=actor
-        )
+        write_template(folder / "catalog", TEMPLATE, wait_sh=SCRIPT)
+        (self.application,), self.environment = new_place(folder / "catalog")
 
     @contextmanager
     def worker(self) -> Iterator[psutil.Process]:
-        command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "worker"]
-        environment = {**os.environ, "CONDUCTOR_SANDBOX_PATHS": f"{self.folder}=rw"}
-        started = subprocess.Popen(
-            [*command, "--processes", "1"], stdout=subprocess.DEVNULL, env=environment
-        )
+        started = start_worker(1, CONDUCTOR_SANDBOX_PATHS=f"{self.folder}=rw")
         try:
             yield psutil.Process(started.pid)
         finally:

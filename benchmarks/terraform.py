@@ -12,28 +12,18 @@ import os
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from django.conf import settings
 
+from benchmarks.place import new_place, worker
 from provisioning.drivers import get_driver
 from provisioning.models import Application, Deployment, Environment
 from provisioning.models.deployments import TERMINAL_STATUSES
-from provisioning.services.catalog import sync_catalog
 from provisioning.services.deployments import submit_deployment, submit_teardown
-from provisioning.services.organisation import (
-    create_application,
-    create_environment,
-    create_organisation,
-    create_team,
-)
 from provisioning.services.people import system_user
 
 MODULES = (
@@ -85,38 +75,15 @@ def measure() -> Comparison | None:
     tool = get_driver("terraform").tool()
     if shutil.which("terraform") is None or tool is None or tool[1] is None:
         return None
-    application, environment = _prepared()
+    (application,), environment = new_place(settings.BASE_DIR / "catalog")
     taken: dict[str, list[float]] = {"conductor": [], "script": [], "reusing": []}
-    with _worker():
+    with worker():
         _deploy(application, environment)  # so that `init` and the connections are there, as later
         for _ in range(ROUNDS):
             taken["conductor"].append(_deploy(application, environment))
             taken["script"].append(_run_script(reuse=False))
             taken["reusing"].append(_run_script(reuse=True))
     return Comparison(*(statistics.median(seconds) for seconds in taken.values()))
-
-
-def _prepared() -> tuple[Application, Environment]:
-    actor = system_user()
-    name = f"bench-{uuid.uuid4().hex[:8]}"
-    organisation = create_organisation(name=name, actor=actor)
-    team = create_team(organisation=organisation, name="bench", actor=actor)
-    sync_catalog(organisation=organisation, source=str(settings.BASE_DIR / "catalog"), actor=actor)
-    return (
-        create_application(team=team, name="bench", actor=actor),
-        create_environment(organisation=organisation, name="bench", actor=actor),
-    )
-
-
-@contextmanager
-def _worker() -> Iterator[None]:
-    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "worker", "--processes", "2"]
-    worker = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        worker.terminate()
-        worker.wait(60)
 
 
 def _deploy(application: Application, environment: Environment) -> float:

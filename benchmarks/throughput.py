@@ -7,29 +7,17 @@ sandbox that the worker uses. The time runs from the first submission to the las
 from __future__ import annotations
 
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from django.conf import settings
-
+from benchmarks.place import new_place, worker, write_template
 from provisioning.drivers import get_driver
 from provisioning.models import Application, Deployment, DeploymentStatus, Environment, Worker
 from provisioning.models.deployments import TERMINAL_STATUSES
-from provisioning.services.catalog import sync_catalog
 from provisioning.services.deployments import submit_deployment
-from provisioning.services.organisation import (
-    create_application,
-    create_environment,
-    create_organisation,
-    create_team,
-)
 from provisioning.services.people import system_user
 
 APPLICATIONS = 50
@@ -69,7 +57,7 @@ def measure() -> Throughput | None:
     if tool is None or tool[1] is None:
         return None
     applications, environment = _prepared()
-    with _worker():
+    with worker():
         _one(applications[0], environment, 0)  # so that `init` and the connections are there
         alone = [_one(applications[0], environment, number) for number in range(1, ALONE + 1)]
         began = time.monotonic()
@@ -77,7 +65,7 @@ def measure() -> Throughput | None:
             _submit(applications[number % APPLICATIONS], environment, ALONE + 1 + number)
         _wait_for_all(environment)
         took = time.monotonic() - began
-        worker = Worker.objects.latest("started_at")
+        sandbox = Worker.objects.latest("started_at").sandbox
     done = Deployment.objects.filter(environment=environment, status=DeploymentStatus.SUCCEEDED)
     superseded = Deployment.objects.filter(
         environment=environment, status=DeploymentStatus.SUPERSEDED
@@ -85,33 +73,13 @@ def measure() -> Throughput | None:
     counted = done.count() - ALONE - 1
     if counted + superseded.count() != DEPLOYMENTS:
         raise RuntimeError("Some of the measured deployments failed.")
-    return Throughput(counted / took * 3600, statistics.median(alone) * 1000, worker.sandbox)
+    return Throughput(counted / took * 3600, statistics.median(alone) * 1000, sandbox)
 
 
 def _prepared() -> tuple[list[Application], Environment]:
-    actor = system_user()
-    organisation = create_organisation(name=f"bench-{uuid.uuid4().hex[:8]}", actor=actor)
-    team = create_team(organisation=organisation, name="bench", actor=actor)
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "template.yaml").write_text(TEMPLATE)
-        Path(folder, "main.tf").write_text(MODULE)
-        sync_catalog(organisation=organisation, source=folder, actor=actor)
-    applications = [
-        create_application(team=team, name=f"app-{number}", actor=actor)
-        for number in range(APPLICATIONS)
-    ]
-    return applications, create_environment(organisation=organisation, name="dev", actor=actor)
-
-
-@contextmanager
-def _worker() -> Iterator[None]:
-    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "worker", "--processes", "2"]
-    worker = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        worker.terminate()
-        worker.wait(60)
+        write_template(Path(folder), TEMPLATE, main_tf=MODULE)
+        return new_place(Path(folder), applications=APPLICATIONS)
 
 
 def _submit(application: Application, environment: Environment, number: int) -> Deployment:
