@@ -120,14 +120,14 @@ def one_round(
     assert deployment.status == "succeeded", f"{told}: {deployment.status_reason}"
     for resource in Resource.objects.filter(created_by__name=f"app-{number}"):
         ledger = folder / resource.uid.rsplit(".", 1)[-1]
-        check(resource, ledger, told, whole=killed not in ("a tool", "everything"))
+        check(resource, ledger, told, killed)
 
 
-def check(resource: Resource, ledger: Path, told: str, *, whole: bool) -> None:
+def check(resource: Resource, ledger: Path, told: str, killed: str) -> None:
     """Compare what the newest state holds with what the module noted outside the database.
 
-    A Terraform that is itself killed may have made what its state does not hold: that is told. And what
-    it takes for made need not be noted.
+    A Terraform that is itself killed may have made what its state does not hold: that is told. One that
+    is only interrupted leaves nothing out, and may take for made what has not been noted any more.
     """
     newest = StateVersion.objects.filter(resource=resource).latest("number")
     state = json.loads(decrypt_bytes(bytes(newest.data)))
@@ -136,8 +136,11 @@ def check(resource: Resource, ledger: Path, told: str, *, whole: bool) -> None:
     made = Counter(ledger.read_text().split())
     assert resource.state == "active", told
     said = f"{told}: {resource.key}: noted {made}, in the state {held}"
-    told_of = resource.possible_orphans.count()
-    assert made == held if whole else (made - held).total() <= told_of, f"{said}, told of {told_of}"
+    told_of = resource.possible_orphans.count() if killed in ("a tool", "everything") else 0
+    assert (made - held).total() <= told_of, f"{said}, told of {told_of}"
+    assert max(made.values()) == 1, said
+    if killed in ("one process", "the main process"):  # whose tools go on as if nothing had been
+        assert made == held, said
     assert len(held) == PARTS, told
     assert not any("status" in instance for instance in part["instances"]), told
 
