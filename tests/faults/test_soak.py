@@ -61,8 +61,16 @@ class Faults(threading.Thread):
         self.worker, self.chance, self.pause = worker, chance, pause
         self.over = threading.Event()
         self.done: Counter[str] = Counter()
+        self.failure: BaseException | None = None
 
     def run(self) -> None:
+        try:
+            self._harm()
+        except BaseException as error:
+            self.failure = error
+            raise
+
+    def _harm(self) -> None:
         harms = [
             self.kill_a_process, self.kill_a_supervisor, self.kill_a_tool, self.freeze_a_process,
             self.cut_the_connections, self.ring_for_nothing, self.kill_the_command,
@@ -132,6 +140,7 @@ def test_nothing_is_lost_and_nothing_done_twice(worker: RealWorker, tmp_path: Pa
         faults.join(60)
     took = time.monotonic() - began
     print(f"\nseed {seed}: {wanted} deployments in {took:.0f} s, faults {dict(faults.done)}")  # noqa: T201
+    assert faults.failure is None
     check(tmp_path, wanted, faults.done)
 
 

@@ -59,13 +59,14 @@ class RealWorker:
         queues = arguments[1].count(",") + 1 if "--queues" in arguments else 1
         wait_for(
             "all processes started",
-            lambda: len(self.workers()) == self.titled("idle") == processes * queues,
+            lambda: self.titled("idle", "processing") == processes * queues,
             STARTS_WITHIN,
         )
 
-    def titled(self, word: str) -> int:
-        """Return how many of the worker processes have this word in their title."""
-        return sum(word in title(process) for process in self.workers())
+    def titled(self, *words: str) -> int:
+        """Return how many of the worker processes have one of these words in their title."""
+        titles = [title(process) for process in self.workers()]
+        return sum(any(word in each for word in words) for each in titles)
 
     def parts(self, word: str) -> list[psutil.Process]:
         """Return the direct children whose title has this word: "queue" or "chores".
