@@ -203,9 +203,7 @@ def test_a_tool_whose_supervisor_is_killed_stops_gracefully_in_the_sandbox(
     _assert_nothing_is_left(run.work_folder)
 
 
-def test_what_hides_from_a_killed_supervisor_is_ended(kind: str, run: MemoryRun) -> None:
-    if not sandbox.find_sandbox(run.work_folder).own_user and kind != "bubblewrap":
-        pytest.skip("without a user of its own, a process without the mark is anybody's")
+def test_what_hides_from_a_killed_supervisor_is_ended(bubblewrap: None, run: MemoryRun) -> None:
     hidden, seconds = run.work_folder / "hidden", f"77.{os.getpid()}"
     script = f"env -i setsid sh -c 'touch {hidden}; sleep {seconds}' & wait"
     tool = Tool.start(
