@@ -132,7 +132,8 @@ def come_and_go(places: list[Place], racers: int, times: int, ledger: Path) -> N
     work_all()
     open_ = Deployment.objects.exclude(status__in=[*TERMINAL_STATUSES, "pending_confirmation"])
     assert list(open_.values_list("pk", "status", "status_reason")) == []
-    assert not Deployment.objects.filter(status="failed").exists()
+    failed = Deployment.objects.filter(status="failed")
+    assert list(failed.values_list("pk", "kind", "status_reason", "steps__error")) == []
     assert not Step.objects.filter(status__in=["pending", "running", "recovering"]).exists()
     used = ResourceConsumer.objects.filter(state="active")
     assert not used.exclude(resource__state="active").exists()

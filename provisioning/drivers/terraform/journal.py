@@ -29,7 +29,8 @@ class Journal:
     """Note what one run's tools say they make, and tell afterwards what may exist beside the state.
 
     Where the state is stored while the tool runs, `shipped`, nothing need be noted of a tool that makes
-    one thing after the other at once: only what is being made while somebody looks could be lost.
+    one thing after the other at once: only what is being made while somebody looks could be lost. What is
+    suspected already is another matter: what is made in its place must be known.
     """
 
     def __init__(self, run: Run, *, shipped: bool) -> None:
@@ -57,7 +58,7 @@ class Journal:
 
     def note(self) -> None:
         """Store what was heard since the last time, as far as that could be needed."""
-        if self._heard and (self._begun or self._noted or not self._shipped):
+        if self._heard and (self._begun or self._noted or self.suspects or not self._shipped):
             self._is_settled = False
             self._run.external_state.note(self._heard, self._noted)
             self._noted += len(self._heard)
@@ -65,7 +66,7 @@ class Journal:
 
     def settle(self, state: State | None, *, killed: bool) -> None:
         """Compare what the ended tool said with its state; say what may exist that is not in it."""
-        if self._shipped and self._is_settled and not killed:
+        if self._shipped and self._is_settled and not self.suspects and not killed:
             self._heard = []
             return
         orphans = self._run.external_state.settle(state.raw if state else None, killed=killed)

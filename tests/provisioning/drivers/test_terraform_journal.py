@@ -265,3 +265,15 @@ def test_the_end_of_a_tool_that_was_followed_settles_what_another_attempt_noted(
     journal.resume()
     journal.settle(holding(a="i-1"), killed=False)
     assert (run.external_state.events, journal.suspects) == ({}, False)
+
+
+def test_what_was_begun_is_suspected_also_when_it_was_made_again_at_once(run: MemoryRun) -> None:
+    run.external_state.orphans = frozenset({UNKNOWN})
+    journal = Journal(run, shipped=True)
+    journal.settle(None, killed=True)
+    journal.hear(_said("apply_start", "thing.a"))
+    journal.hear(_said("apply_complete", "thing.a", "i-2"))
+    journal.note()
+    journal.settle(holding(a="i-2"), killed=False)
+    Journal(run, shipped=True).settle(holding(a="i-2"), killed=True)
+    assert run.external_state.orphans == {Orphan("thing.a", "thing", remade=True)}
