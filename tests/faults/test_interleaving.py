@@ -157,7 +157,8 @@ def check_ledger(ledger: Path) -> None:
         gone = resource.state == "deleted"
         assert actions.count("destroy") == (1 if gone and actions else 0), f"{resource}: {actions}"
         assert not gone or not actions or actions[-1] == "destroy", f"{resource}: {actions}"
-        assert gone or "create" in actions, f"{resource} is {resource.state}"
+        steps = resource.steps.order_by("pk").values_list("action", "status", "losses", "error")
+        assert gone or "create" in actions, f"{resource} is {resource.state}: {list(steps)}"
     assert done == {}, "the driver made what is not stored"
 
 
